@@ -1,0 +1,170 @@
+/*
+ * The ledger: who holds how much of which device, for all processes of one budget.
+ *
+ * Called by src/account (charging) and by the command (showing, gc). Knows nothing of CUDA.
+ *
+ * Synchronisation. Between processes: the protocol below, no locks. Within a process: a row's cells are written only
+ * under the lock of the process that owns it (src/account's), so plain atomic stores do; functions that say "owner"
+ * need that lock held, all others are safe from anywhere. Nothing here sleeps or allocates on the heap.
+ *
+ * The charge of n bytes (tests/model/charge.pml is its model, checked with Spin):
+ *   1 publish the bid: ticket first, then bytes, sequentially consistent;
+ *   2 look: for every row, read its bid BEFORE its committed bytes, then its tag; sum;
+ *   3 it fits: in_flight += n, committed += n, THEN bid = 0 (the other order lets a grant slip between two reads);
+ *   4 it does not fit by committed bytes alone, in two looks that agree: a true refusal; withdraw the bid;
+ *   5 it does not fit only because of others' bids: draw a ticket (once per request); where an older bid stands,
+ *     withdraw and look again later, with the same ticket; where ours is the oldest, let it stand and look again.
+ * Everything published is always counted, so of several requests that are too many together the last to publish saw
+ * the others. A request fits slot s when
+ *     sum over slots t != s of max(used_t, reserve_t) + used_s + n + dead <= budget   and   used_s + n <= limit_s,
+ * used_t = committed + bids of live rows of t, dead = committed of ORPHANED and DYING rows.
+ */
+#ifndef LEDGER_LEDGER_H
+#define LEDGER_LEDGER_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <cubudget/ledger_abi.h>
+#include "platform/liveness.h"
+#include "platform/shm.h"
+
+struct ledger {
+    struct shm_file file;
+    char path[PATH_MAX];
+};
+
+/* What opening asks of a ledger that may exist already. */
+struct ledger_request {
+    const char *directory;  /* as shm_directory resolved it */
+    const char *name;       /* valid by name_validate */
+    bool create;            /* make it where it is missing */
+    bool has_budget;        /* budget_bytes was asked for, not a default */
+    uint64_t budget_bytes;  /* of each device; used where this call makes the ledger */
+};
+
+/* Why an operation failed, for one line that names the value and the remedy; empty where it succeeded. */
+struct ledger_fault {
+    char text[512];
+};
+
+/* Opens (and with request->create makes) the ledger and checks everything that is fixed in it.
+ * 0; -ENOENT: none there; -EEXIST: its budget is another than the one asked for (both named; exit 78); all other errors
+ * mean no usable ledger (exit 73): -EPERM, -ELOOP, -EISDIR, -ENODEV, -EFBIG, -EPROTO (magic, version, word size, layout),
+ * -ENOSPC, -ENOTSUP, -errno. *fault is filled for each. */
+int ledger_open(struct ledger *ledger, const struct ledger_request *request, struct ledger_fault *fault);
+void ledger_close(struct ledger *ledger);
+
+/* Whether the path still leads to this file: 1; 0: removed or replaced; -errno. */
+int ledger_is_current(const struct ledger *ledger);
+
+/* Finds the slot of that name or adds it. Returns its index; -ENOSPC: all LEDGER_SLOTS are taken. */
+int ledger_slot_claim(struct ledger *ledger, const char *name);
+
+/* Finds the device of that uuid or adds it. Returns its index; -ENOSPC: all LEDGER_DEVICES are taken.
+ * The name is written where it is missing. */
+int ledger_device_claim(struct ledger *ledger, const uint8_t uuid[LEDGER_UUID_BYTES], const char *name);
+
+/* Decides a device's budget once: total and baseline are noted; budget_bytes becomes the ledger's, or, where the ledger's
+ * is a default and the card has less, what the card has above its baseline. Returns 0, or -ERANGE where an explicit
+ * budget does not fit the card (*fault filled; exit 78). *shrunk_to is the budget where it was shrunk, else 0. */
+int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_bytes, uint64_t baseline_bytes,
+                         uint64_t *shrunk_to, struct ledger_fault *fault);
+
+/* What a slot's first user asks for. -EEXIST where a live process of the slot runs under another limit or reserve
+ * (*fault names both; exit 78); -ERANGE: a limit or reserve above the budget, or reserves that together pass it. */
+struct slot_terms {
+    bool has_limit, has_reserve, has_priority;
+    uint64_t limit_bytes, reserve_bytes;
+    uint32_t priority;
+};
+int ledger_slot_settle(struct ledger *ledger, unsigned slot, const struct slot_terms *terms, struct ledger_fault *fault);
+
+/* A claimed row. All zeroes is "none". */
+struct ledger_claim {
+    struct liveness liveness;
+    unsigned row;
+    unsigned slot;
+    bool held;
+};
+
+/* Claims a free row for this process in `slot` and makes it LIVE. Reaps first where none is free.
+ * 0; -ENOSPC: LEDGER_ROWS are taken; -ESTALE: the file was removed or replaced (open again); -ENOTSUP: locks do not hold in
+ * that directory; -errno. `command` is for people. Owner. */
+int ledger_row_claim(struct ledger *ledger, unsigned slot, const char *command, struct ledger_claim *claim);
+
+/* Gives the row back at once: all its bytes count as free. Owner. */
+void ledger_row_release(struct ledger *ledger, struct ledger_claim *claim);
+
+/* --- charging -------------------------------------------------------------------------------------------------- */
+
+enum ledger_verdict {
+    LEDGER_FITS = 0,    /* granted: committed and in flight, the bid is gone */
+    LEDGER_OVER_BUDGET, /* refused by what is committed (and reserved); the bid is gone */
+    LEDGER_OVER_LIMIT,  /* refused by the slot's own limit; the bid is gone */
+    LEDGER_CONTENDED,   /* only others' bids are in the way: look again */
+};
+
+/* A request under way. Set device, row, slot, bytes; ticket = LEDGER_NO_TICKET; standing = false. */
+struct ledger_bid {
+    unsigned device, row, slot;
+    uint64_t bytes;
+    uint64_t ticket;
+    bool standing; /* published, between two looks */
+};
+
+/* What a look saw, in bytes, for messages and decisions. */
+struct ledger_room {
+    uint64_t budget_bytes, limit_bytes;
+    uint64_t committed_bytes; /* of all rows */
+    uint64_t slot_bytes;      /* committed of the bidder's slot */
+    uint64_t dead_bytes;      /* of ORPHANED and DYING rows */
+    uint64_t reserved_bytes;  /* kept for other slots and not used by them */
+    uint64_t bid_bytes;       /* others' bids */
+};
+
+/* One look of the protocol above. Bounded: a few passes over the rows, never waits. Owner. *room may be NULL. */
+enum ledger_verdict ledger_bid_look(struct ledger *ledger, struct ledger_bid *bid, struct ledger_room *room);
+
+/* Takes back a standing bid. Owner. */
+void ledger_bid_withdraw(struct ledger *ledger, struct ledger_bid *bid);
+
+/* The driver's call for granted bytes has returned: in_flight -= bytes. Owner. */
+void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes);
+
+/* Gives back committed bytes (never below 0). Owner. */
+void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes);
+
+/* Adds bytes that are already held, without asking (a measured cost above its prediction, a move to a new ledger). Owner. */
+void ledger_commit_unasked(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes);
+
+/* Adds to the row's display account by kind; negative takes away. Owner. */
+void ledger_kind_add(struct ledger *ledger, unsigned row, unsigned device, enum ledger_kind kind, int64_t bytes);
+
+enum ledger_event { LEDGER_COUNT_ALLOCATION, LEDGER_COUNT_FREE, LEDGER_COUNT_REFUSAL, LEDGER_COUNT_WAIT };
+void ledger_count(struct ledger *ledger, unsigned row, enum ledger_event event); /* Owner. */
+
+/* What slot `slot` could be granted now without waiting, of its limit and of the device's budget; and both. */
+struct ledger_view {
+    uint64_t free_bytes;
+    uint64_t total_bytes; /* the slot's limit, or the budget where there is none or it is higher */
+};
+void ledger_view(struct ledger *ledger, unsigned device, unsigned slot, struct ledger_view *view);
+
+/* Least cost of a context seen on a device: keeps the smaller. 0: none seen yet. */
+uint64_t ledger_context_cost(struct ledger *ledger, unsigned device);
+void ledger_context_cost_seen(struct ledger *ledger, unsigned device, uint64_t bytes);
+
+/* --- the dead -------------------------------------------------------------------------------------------------- */
+
+enum { LEDGER_DYING_MS = 200 }; /* the card shows a killed process's memory some 30 ms after its locks are gone */
+
+/* Looks at every row's two bytes and moves the rows of the dead on: LIVE -> ORPHANED -> DYING -> FREE. Any number of
+ * processes may do it at once, each may die or stop at any instruction. Returns how many rows are DYING still (their bytes
+ * come free within LEDGER_DYING_MS), or -errno. */
+int ledger_reap(struct ledger *ledger);
+
+/* Removes a ledger that nobody uses: takes every lock byte first. 0; -EBUSY: in use; -ENOENT; -errno. */
+int ledger_remove(const char *directory, const char *name, struct ledger_fault *fault);
+
+#endif

@@ -1,0 +1,67 @@
+/*
+ * A copy of a ledger at one moment, summed, range-checked and in terms a person or a JSON reader wants.
+ * Called by the command and the C API. Each row's cells are read until two looks agree (a writer that never rests is
+ * taken as it is after 100 looks), so what a snapshot says was held at one moment was.
+ */
+#ifndef LEDGER_SNAPSHOT_H
+#define LEDGER_SNAPSHOT_H
+
+#include "ledger/ledger.h"
+
+enum pressure_level { PRESSURE_LOW, PRESSURE_MEDIUM, PRESSURE_HIGH, PRESSURE_CRITICAL };
+
+/* low < 50 % of the budget, medium 50 to 80 %, high > 80 to 95 %, critical > 95 % (50, 80 and 95 % exactly: medium, medium,
+ * high). A budget of 0 is critical. */
+enum pressure_level pressure_of(uint64_t used_bytes, uint64_t budget_bytes);
+const char *pressure_name(enum pressure_level level); /* "low" "medium" "high" "critical" */
+
+const char *ledger_kind_name(enum ledger_kind kind); /* "linear" "managed" "context" ... */
+
+struct snapshot_device {
+    unsigned index; /* in the ledger */
+    uint8_t uuid[LEDGER_UUID_BYTES];
+    char name[LEDGER_NAME_BYTES];
+    bool simulated;
+    uint64_t total_bytes, budget_bytes, baseline_bytes, used_bytes, dead_bytes, available_bytes, peak_bytes, bid_bytes;
+    enum pressure_level pressure;
+};
+
+struct snapshot_slot {
+    char name[LEDGER_NAME_BYTES];
+    uint64_t limit_bytes; /* LEDGER_NO_LIMIT: none */
+    uint64_t reserve_bytes, used_bytes, evicted_bytes, peak_bytes;
+    uint32_t priority;
+    uint64_t allocations, frees, refusals, evictions, restores, waits;
+    unsigned processes; /* live ones */
+};
+
+/* One device's account of one process in one slot; a process that holds nothing anywhere appears once, with device -1. */
+struct snapshot_process {
+    uint32_t pid;
+    uint64_t start_ticks, pid_namespace;
+    unsigned row, slot; /* slot: index into slots[] */
+    int device;         /* index into devices[] */
+    enum ledger_row_state row_state;
+    uint32_t process_state;
+    uint64_t state_since_ns; /* CLOCK_REALTIME */
+    char command[LEDGER_COMMAND_BYTES + 1];
+    uint64_t used_bytes, in_flight_bytes, bid_bytes, evicted_bytes;
+    uint64_t by_kind[LEDGER_KIND_COUNT];
+};
+
+struct snapshot {
+    char name[LEDGER_NAME_BYTES];
+    uint32_t version; /* LEDGER_ABI_VERSION of the file */
+    uint64_t budget_bytes;
+    unsigned device_count, slot_count, process_count;
+    struct snapshot_device devices[LEDGER_DEVICES];
+    struct snapshot_slot slots[LEDGER_SLOTS];
+    struct snapshot_process *processes; /* process_count of them; free() by snapshot_free */
+};
+
+/* Reaps, then fills *snapshot. 0 or -ENOMEM. snapshot_free afterwards. available_bytes of a device is
+ * budget - used - dead bytes, at least 0. used_bytes of devices and slots leave out ORPHANED and DYING rows. */
+int snapshot_take(struct ledger *ledger, struct snapshot *snapshot);
+void snapshot_free(struct snapshot *snapshot);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * Waiting in the kernel, and the brief lock.
+ *
+ * The brief lock guards a process's own books: some 20 ns at a time, and never across a wait. Unlocking is a plain
+ * store (one atomic read-modify-write less than a mutex), so a waiter that slept may be late by its timeout (50 us),
+ * never for ever. All zeroes is unlocked, so that a page wiped on fork holds an unlocked one.
+ */
+#ifndef PLATFORM_FUTEX_H
+#define PLATFORM_FUTEX_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* Sleeps while *word == expected, at most timeout_ms (UINT32_MAX: no limit). Returns 0 when woken or the value
+ * differs, -ETIMEDOUT, -EINTR. Shared: the word may lie in memory shared between processes. */
+int futex_wait(_Atomic(uint32_t) *word, uint32_t expected, uint32_t timeout_ms);
+void futex_wake_all(_Atomic(uint32_t) *word);
+
+struct brief_lock {
+    _Atomic(uint32_t) held;
+};
+void brief_lock_wait(struct brief_lock *lock); /* the slow path; call brief_lock_take */
+
+static inline void brief_lock_take(struct brief_lock *lock)
+{
+    if (__builtin_expect(atomic_exchange_explicit(&lock->held, 1, memory_order_acquire) != 0, 0))
+        brief_lock_wait(lock);
+}
+
+static inline void brief_lock_give(struct brief_lock *lock)
+{
+    atomic_store_explicit(&lock->held, 0, memory_order_release);
+}
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * Where ledgers live, and how a file of one is made and opened. Knows nothing of what is in it.
+ */
+#ifndef PLATFORM_SHM_H
+#define PLATFORM_SHM_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Writes the directory to use: `asked` (CUBUDGET_DIR) where not NULL; else /run/cubudget where an administrator made
+ * one this user can write to; else /dev/shm/cubudget-UID. 0 or -ENAMETOOLONG. Does not create it. */
+int shm_directory(const char *asked, char path[PATH_MAX]);
+
+/* Makes sure `path` is a directory that is ours to use: creates it with mode 0700 where missing (not its parents).
+ * -ENOTDIR; -ELOOP: a symbolic link; -EPERM: another user's, or writable by others and not an administrator's; -errno. */
+int shm_directory_prepare(const char *path);
+
+struct shm_file {
+    void *bytes; /* shared mapping, kept out of forked children */
+    size_t size;
+    dev_t device;
+    ino_t inode;
+};
+
+/* Maps the file of exactly `size` bytes. -ENOENT; -ELOOP; -EISDIR and -ENODEV: no regular file; -EPERM: another user's;
+ * -EFBIG: another size; -errno. */
+int shm_open_existing(const char *path, size_t size, struct shm_file *file);
+
+/* Makes the file whole aside (every block allocated, so that no store can end in SIGBUS), lets `fill` write its first
+ * contents, and publishes it under `path` by link(2): of several first users one wins. -EEXIST: somebody else did, open
+ * theirs; -ENOSPC: full; -errno. Leaves no temporary file. */
+int shm_create(const char *path, size_t size, void (*fill)(void *bytes, void *context), void *context);
+
+/* Whether `path` still is that file: 1, 0 (gone or replaced) or -errno. */
+int shm_is_current(const char *path, const struct shm_file *file);
+void shm_close(struct shm_file *file);
+
+#endif
