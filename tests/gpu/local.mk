@@ -1,1 +1,4 @@
-# tests/gpu/local
+# On a real card only: exit 77 (skipped) elsewhere.
+EXTRA_DIST += tests/gpu/check.py
+dist_check_SCRIPTS += tests/gpu/card
+TESTS += tests/gpu/card

@@ -1,1 +1,32 @@
-# tests/integration/books
+# End to end: preloaded clients over the simulator, judged by the ledger and by the witness.
+check_LTLIBRARIES += libstage.la
+libstage_la_SOURCES = tests/integration/stage.c tests/integration/stage.h
+libstage_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+libstage_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+libstage_la_LIBADD = libledger.la libplatform.la
+
+dist_check_SCRIPTS += tests/unit/layers
+TESTS += tests/unit/layers
+
+if SIMULATOR
+if HAVE_CMOCKA
+check_PROGRAMS += tests/integration/client
+tests_integration_client_SOURCES = tests/integration/client.c
+tests_integration_client_LDADD = -ldl
+
+books_tests = tests/integration/test_budget tests/integration/test_death tests/integration/test_fork \
+    tests/integration/test_moved_ledger
+check_PROGRAMS += $(books_tests)
+TESTS += $(books_tests)
+books_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+books_libs = libstage.la libsimmachine.la $(CMOCKA_LIBS)
+tests_integration_test_budget_CPPFLAGS = $(books_cppflags)
+tests_integration_test_budget_LDADD = $(books_libs)
+tests_integration_test_death_CPPFLAGS = $(books_cppflags)
+tests_integration_test_death_LDADD = $(books_libs)
+tests_integration_test_fork_CPPFLAGS = $(books_cppflags)
+tests_integration_test_fork_LDADD = $(books_libs)
+tests_integration_test_moved_ledger_CPPFLAGS = $(books_cppflags)
+tests_integration_test_moved_ledger_LDADD = $(books_libs)
+endif
+endif

@@ -1,0 +1,118 @@
+/* A ledger file that is removed or replaced under running programs: their charges move to the new one, and a line says so. */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "integration/stage.h"
+
+#define CONTEXT_BYTES (527 * MIB)
+
+static int stage_setup(void **state)
+{
+    struct stage *stage = calloc(1, sizeof(*stage));
+    stage_open(stage);
+    *state = stage;
+    return 0;
+}
+
+static int stage_teardown(void **state)
+{
+    stage_close(*state);
+    free(*state);
+    return 0;
+}
+
+static void ledger_unlink(struct stage *stage)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s/default.ledger", stage->directory);
+    assert_int_equal(unlink(path), 0);
+}
+
+/* Idle programs move by themselves: nobody asks them anything meanwhile. */
+static void used_await(struct stage *stage, uint64_t bytes)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s/default.ledger", stage->directory);
+    for (int look = 0; look < 6000; look++) {
+        if (access(path, F_OK) == 0 && stage_used(stage) == bytes)
+            return;
+        nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+    }
+    assert_int_equal(stage_used(stage), bytes);
+}
+
+static int line_count(const char *path, const char *part)
+{
+    char line[1024];
+    int count = 0;
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file))
+        count += strstr(line, part) != NULL;
+    fclose(file);
+    return count;
+}
+
+static void charges_of_idle_programs_move(void **state)
+{
+    struct stage *stage = *state;
+    struct client a, b, late;
+    char log_file[128];
+    snprintf(log_file, sizeof(log_file), "%s/log", stage->directory);
+    client_start(stage, &a, &(struct client_terms){.slot = "a", .budget = "6GiB", .log_file = log_file});
+    client_expect(&a, "ok", "init");
+    client_expect(&a, "ok", "alloc 0 %llu", GIB);
+    client_start(stage, &b, &(struct client_terms){.slot = "b", .log_file = log_file});
+    client_expect(&b, "ok", "init");
+    client_expect(&b, "ok", "alloc 0 %llu", 2 * GIB);
+    ledger_unlink(stage);
+    used_await(stage, 3 * GIB + 2 * CONTEXT_BYTES);
+    assert_int_equal(line_count(log_file, "moved"), 2);
+    client_start(stage, &late, &(struct client_terms){.slot = "late"});
+    client_expect(&late, "ok", "init");
+    client_expect(&late, "error 2", "alloc 0 %llu", 3 * GIB);
+    client_expect(&a, "ok", "free 0");
+    client_expect(&late, "ok", "alloc 0 %llu", 2 * GIB);
+    assert_int_equal(stage_used(stage), stage_witness_used(stage));
+    client_end(&a, 0);
+    client_end(&b, 0);
+    client_end(&late, 0);
+    stage_await_empty(stage);
+}
+
+static void charges_move_to_a_ledger_that_somebody_else_made(void **state)
+{
+    struct stage *stage = *state;
+    struct client a, b;
+    client_start(stage, &a, &(struct client_terms){.slot = "a"});
+    client_expect(&a, "ok", "init");
+    client_expect(&a, "ok", "alloc 0 %llu", GIB);
+    for (int round = 0; round < 3; round++) {
+        ledger_unlink(stage);
+        client_start(stage, &b, &(struct client_terms){.slot = "b"});
+        client_expect(&b, "ok", "init");
+        used_await(stage, GIB + 2 * CONTEXT_BYTES);
+        client_end(&b, 0);
+        used_await(stage, GIB + CONTEXT_BYTES);
+    }
+    client_expect(&a, "ok", "free 0");
+    assert_int_equal(stage_used(stage), CONTEXT_BYTES);
+    client_end(&a, 0);
+    stage_await_empty(stage);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(charges_of_idle_programs_move, stage_setup, stage_teardown),
+        cmocka_unit_test_setup_teardown(charges_move_to_a_ledger_that_somebody_else_made, stage_setup, stage_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
