@@ -85,7 +85,7 @@ struct ledger_cell {
     LEDGER_ATOMIC(uint64_t) bid_bytes;       /* asked for and not yet granted; 0: no bid */
     LEDGER_ATOMIC(uint64_t) bid_ticket;      /* lower is older; written before bid_bytes */
     LEDGER_ATOMIC(uint64_t) evicted_bytes;   /* moved to host memory */
-    LEDGER_ATOMIC(uint64_t) changes;         /* counts writes to this cell, for a reader's double look */
+    LEDGER_ATOMIC(uint64_t) changes;         /* counts changes of what is held, for a reader's double look */
     uint64_t reserved[2];
 };
 
@@ -128,7 +128,7 @@ struct ledger_slot {
     LEDGER_ATOMIC(uint64_t) claim; /* 0: free; else the 64-bit FNV-1a hash of the name (0 becomes 1) */
     LEDGER_ATOMIC(uint64_t) limit_bytes;   /* 0: never set; LEDGER_NO_LIMIT: none */
     LEDGER_ATOMIC(uint64_t) reserve_bytes;
-    LEDGER_ATOMIC(uint32_t) priority; /* 0 to 100; 101: never evicted */
+    LEDGER_ATOMIC(uint32_t) priority; /* 0 to 100; 101: never evicted; the maker of the file writes 50 into all */
     uint32_t reserved_word;
     LEDGER_ATOMIC(uint64_t) peak_bytes[LEDGER_DEVICES];
     struct ledger_counts counts;
@@ -142,7 +142,7 @@ struct ledger_device {
     LEDGER_ATOMIC(uint64_t) total_bytes;
     LEDGER_ATOMIC(uint64_t) budget_bytes; /* 0: not decided yet; what all rows together may hold */
     LEDGER_ATOMIC(uint64_t) baseline_bytes; /* what the idle card uses by itself */
-    LEDGER_ATOMIC(uint64_t) peak_bytes;     /* the most ever committed, as granted */
+    LEDGER_ATOMIC(uint64_t) peak_bytes;     /* the most ever committed (with the bids that its grants saw) */
     LEDGER_ATOMIC(uint64_t) context_bytes;  /* least cost of a context seen here; 0: none seen */
     LEDGER_ATOMIC(uint32_t) simulated;
     LEDGER_ATOMIC(uint32_t) compute_capability; /* 10 * major + minor */
@@ -165,7 +165,9 @@ struct ledger_header {
     LEDGER_ATOMIC(uint32_t) budget_explicit; /* 1: asked for; 0: the default, which shrinks to a small card */
     LEDGER_ATOMIC(uint32_t) rows_high;    /* rows 0 to rows_high - 1 have been claimed at some time */
     LEDGER_ATOMIC(uint64_t) next_ticket;
-    uint64_t reserved[8];
+    LEDGER_ATOMIC(uint32_t) slots_high;   /* slots 0 to slots_high - 1 have been claimed at some time */
+    LEDGER_ATOMIC(uint32_t) has_reserves; /* 0: no slot ever had a reserve, so a look needs no sums by slot */
+    uint64_t reserved[7];
 };
 
 #define LEDGER_OFFSET_HEADER 0

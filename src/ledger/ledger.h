@@ -71,8 +71,10 @@ int ledger_device_claim(struct ledger *ledger, const uint8_t uuid[LEDGER_UUID_BY
 int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_bytes, uint64_t baseline_bytes,
                          uint64_t *shrunk_to, struct ledger_fault *fault);
 
-/* What a slot's first user asks for. -EEXIST where a live process of the slot runs under another limit or reserve
- * (*fault names both; exit 78); -ERANGE: a limit or reserve above the budget, or reserves that together pass it. */
+/* What a slot's first user asks for. -EEXIST where another live process of the slot runs under another limit or reserve
+ * (*fault names both; exit 78); -ERANGE: a limit or reserve above the budget, or reserves that together pass it. A term
+ * that was never set is free to take. Call it after ledger_row_claim: of two first processes that ask for different
+ * terms at once, one then is sure to see the other. */
 struct slot_terms {
     bool has_limit, has_reserve, has_priority;
     uint64_t limit_bytes, reserve_bytes;
@@ -89,8 +91,9 @@ struct ledger_claim {
 };
 
 /* Claims a free row for this process in `slot` and makes it LIVE. Reaps first where none is free.
- * 0; -ENOSPC: LEDGER_ROWS are taken; -ESTALE: the file was removed or replaced (open again); -ENOTSUP: locks do not hold in
- * that directory; -errno. `command` is for people. Owner. */
+ * 0; -ENOSPC: LEDGER_ROWS are taken; -ESTALE: the file was removed or replaced (open again); -EBUSY: somebody holds the
+ * bytes of every free row, which only a `cubudget gc` stopped half way does; -ENOTSUP: locks do not hold in that
+ * directory; -EINVAL: no such slot; -errno. `command` is for people. Owner. */
 int ledger_row_claim(struct ledger *ledger, unsigned slot, const char *command, struct ledger_claim *claim);
 
 /* Gives the row back at once: all its bytes count as free. Owner. */
@@ -123,7 +126,9 @@ struct ledger_room {
     uint64_t bid_bytes;       /* others' bids */
 };
 
-/* One look of the protocol above. Bounded: a few passes over the rows, never waits. Owner. *room may be NULL. */
+/* One look of the protocol above. Bounded: a few passes over the rows, never waits. Owner. *room may be NULL; it is filled
+ * for every verdict but LEDGER_FITS. LEDGER_CONTENDED with bid->standing: nobody older is in the way, so whoever is will
+ * withdraw (or stands still: count the looks). Without: somebody older is; look again later with the same *bid. */
 enum ledger_verdict ledger_bid_look(struct ledger *ledger, struct ledger_bid *bid, struct ledger_room *room);
 
 /* Takes back a standing bid. Owner. */
@@ -135,7 +140,8 @@ void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_
 /* Gives back committed bytes (never below 0). Owner. */
 void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes);
 
-/* Adds bytes that are already held, without asking (a measured cost above its prediction, a move to a new ledger). Owner. */
+/* Adds bytes that are already held, without asking (a measured cost above its prediction, a move to a new ledger). May pass
+ * the budget, and the peaks then say so. Owner. */
 void ledger_commit_unasked(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes);
 
 /* Adds to the row's display account by kind; negative takes away. Owner. */

@@ -1,7 +1,7 @@
 /*
  * A copy of a ledger at one moment, summed, range-checked and in terms a person or a JSON reader wants.
- * Called by the command and the C API. Each row's cells are read until two looks agree (a writer that never rests is
- * taken as it is after 100 looks), so what a snapshot says was held at one moment was.
+ * Called by the command and the C API. A device's rows are read until two looks at all of them agree, so what a
+ * snapshot says was held at one moment was; where writers never rest, the 100th look is taken as it is (`steady`).
  */
 #ifndef LEDGER_SNAPSHOT_H
 #define LEDGER_SNAPSHOT_H
@@ -22,6 +22,7 @@ struct snapshot_device {
     uint8_t uuid[LEDGER_UUID_BYTES];
     char name[LEDGER_NAME_BYTES];
     bool simulated;
+    bool steady; /* two looks at all rows agreed: the sums were true at one moment; else writers never rested */
     uint64_t total_bytes, budget_bytes, baseline_bytes, used_bytes, dead_bytes, available_bytes, peak_bytes, bid_bytes;
     enum pressure_level pressure;
 };

@@ -8,6 +8,7 @@
 #define PLATFORM_ENV_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <cubudget/ledger_abi.h>
 
@@ -51,6 +52,9 @@ struct settings_fault {
  * error like any other bad value, except CUBUDGET_SIMULATE, whose empty value means "simulate, no options".
  * CUBUDGET_SIMULATE set in a build without the simulator is an error. */
 int settings_read(struct settings *settings, struct settings_fault *fault);
+
+/* The length of the UTF-8 character at text, which has `left` bytes; 0: none there, or a control character. */
+size_t character_length(const unsigned char *text, size_t left);
 
 /* Whether a name may be a slot's or a ledger's: 1 to 63 bytes of valid UTF-8, no '/', no control characters, not
  * "." or "..". Returns 0 or -EINVAL with *fault filled, naming `what` (a variable or an option) and the value. */

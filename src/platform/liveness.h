@@ -29,6 +29,9 @@ enum { LIVENESS_DESCRIPTOR_FLOOR = 200 }; /* kept descriptors are moved above it
  * byte reads free, as on overlayfs); else -errno. Leaves nothing held on failure. */
 int liveness_hold(struct liveness *held, const char *path, dev_t device, ino_t inode, off_t life_byte,
                   off_t memory_byte);
+
+/* Gives both bytes up, the memory byte even where a forked child holds its descriptor too. Only for the process that
+ * called liveness_hold: a child that dropped its copy would give up its parent's. */
 void liveness_drop(struct liveness *held);
 
 /* Whether some other file description holds that byte of the file open at `descriptor`: 1, 0 or -errno. Looks, never

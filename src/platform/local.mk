@@ -1,1 +1,16 @@
-# platform
+# The platform layer; libplatform_testpoints.la is the same with the crash tests' named points built in.
+platform_sources = \
+    src/platform/env.c src/platform/env.h \
+    src/platform/futex.c src/platform/futex.h \
+    src/platform/liveness.c src/platform/liveness.h \
+    src/platform/log.c src/platform/log.h \
+    src/platform/shm.c src/platform/shm.h \
+    src/platform/size.c src/platform/size.h \
+    src/platform/testpoint.h
+
+noinst_LTLIBRARIES += libplatform.la
+libplatform_la_SOURCES = $(platform_sources)
+
+check_LTLIBRARIES += libplatform_testpoints.la
+libplatform_testpoints_la_SOURCES = $(platform_sources) src/platform/testpoint.c
+libplatform_testpoints_la_CPPFLAGS = $(AM_CPPFLAGS) -DCUBUDGET_TESTPOINTS

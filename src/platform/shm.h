@@ -33,6 +33,9 @@ int shm_open_existing(const char *path, size_t size, struct shm_file *file);
  * theirs; -ENOSPC: full; -errno. Leaves no temporary file. */
 int shm_create(const char *path, size_t size, void (*fill)(void *bytes, void *context), void *context);
 
+/* Removes what killed makers of files left in the directory of `path`: shm_create and gc do it. */
+void shm_sweep(const char *path);
+
 /* Whether `path` still is that file: 1, 0 (gone or replaced) or -errno. */
 int shm_is_current(const char *path, const struct shm_file *file);
 void shm_close(struct shm_file *file);

@@ -1,0 +1,434 @@
+/*
+ * The charge: publish a bid, look, commit or withdraw; and what follows a charge. Called by src/account under the
+ * lock of the process that owns the row, so each cell has one writer and plain atomic stores do.
+ *
+ * Between processes, why no two grants can pass the budget together. Call "sc" a sequentially consistent access; all of
+ * them have one order S that everybody agrees on.
+ *   - A bid is published by an sc store, and rows_high and every bid are read by sc loads after it. On x86-64 the store is
+ *     an xchg and the loads are plain; on aarch64 they are stlr and ldar, which keep this order too (ldapr, which an
+ *     acquire load may become, does not: hence sc and not acquire for the reads of bids).
+ *   - Take the grants that are held at some moment, and of them the one, L, whose bid is last in S. Every other, G, was
+ *     published before L was, so L's look, which comes after in S, read G's bid or something later in that cell. Either G's
+ *     bid still stood, and was counted; or what L read was written after G committed (the bid is cleared, or replaced, by a
+ *     release store that follows the store of committed bytes), and L read committed bytes after it: G was counted there.
+ *     So L's look counted everything held, and found that it fits. Reading committed bytes BEFORE the bid breaks this: G may
+ *     commit between the two reads and be counted in neither.
+ *   - A row that is claimed during the look: its owner bids after it raised rows_high, made the tag LIVE and published, so
+ *     either our look counts it or its bid follows ours in S and its look counts ours.
+ *   - The tag is read last, and only where there are bytes to count. A zero that is read from a cleared cell needs no tag:
+ *     cells are cleared only after the tag was FREE, so what they held was free indeed. Bytes of a last owner under the tag
+ *     of the next count too much for a moment; bytes of a next owner never go uncounted, by the point above.
+ *   - Counting too much (a bid and its commit both seen; bytes that moved from a row behind us to a row before us) refuses
+ *     wrongly, never grants wrongly. So a refusal is believed only when two looks agree.
+ */
+#include "config.h"
+
+#include <string.h>
+#include "ledger/layout.h"
+#include "platform/testpoint.h"
+
+enum { PASSES_MAX = 16 }; /* looks in one call before "look again": each costs a few ns a row */
+
+/* --- summing ------------------------------------------------------------------------------------------------------------ */
+
+/* One slot's part of a device, without the bidder's own bid. */
+struct slot_sums {
+    uint64_t committed, bids, older_bids; /* older: of bidders who come before us */
+};
+
+/* What one look saw. Rows of the dead count in `committed` and `dead` and for no slot. */
+struct look {
+    uint64_t committed, dead, bids, older_bids;
+    struct slot_sums own; /* the bidder's slot */
+    bool by_slot;         /* slots[] is filled, up to slots_high: somewhere there is a reserve */
+    unsigned slots_high;
+    struct slot_sums slots[LEDGER_SLOTS];
+};
+
+struct asker {
+    unsigned device, row, slot;
+    uint64_t bytes, ticket;
+};
+
+static inline void slot_sums_add(struct slot_sums *sums, uint64_t committed, uint64_t bid, uint64_t older)
+{
+    sums->committed = bytes_add(sums->committed, committed);
+    sums->bids = bytes_add(sums->bids, bid);
+    sums->older_bids = bytes_add(sums->older_bids, older);
+}
+
+static void look_begin(const struct ledger *ledger, struct look *look)
+{
+    look->committed = look->dead = look->bids = look->older_bids = 0;
+    look->own = (struct slot_sums){0, 0, 0};
+    look->slots_high = 0;
+    look->by_slot = atomic_load(&layout_header(ledger)->has_reserves) != 0;
+    if (look->by_slot) {
+        look->slots_high = layout_slots_high(ledger);
+        memset(look->slots, 0, look->slots_high * sizeof look->slots[0]);
+    }
+}
+
+/* Sums a device for somebody who asks. The file's first comment says why in this order. */
+static void look_take(const struct ledger *ledger, const struct asker *asker, struct look *look)
+{
+    look_begin(ledger, look);
+    unsigned high = layout_rows_high(ledger);
+    const struct ledger_cell *cells = layout_cell(ledger, asker->device, 0);
+    for (unsigned row = 0; row < high; row++) {
+        const struct ledger_cell *cell = &cells[row];
+        uint64_t bid = atomic_load(&cell->bid_bytes), older = 0;
+        if (bid != 0) {
+            uint64_t ticket = atomic_load_explicit(&cell->bid_ticket, memory_order_acquire);
+            if (row == asker->row)
+                bid = 0; /* counted by whoever judges the look */
+            else if (ticket < asker->ticket)
+                older = bid;
+        }
+        uint64_t committed = atomic_load_explicit(&cell->committed_bytes, memory_order_acquire);
+        if ((bid | committed) == 0)
+            continue;
+        uint64_t tag = atomic_load_explicit(layout_tag(ledger, row), memory_order_acquire);
+        unsigned slot = tag_slot(tag);
+        if (tag_state(tag) == LEDGER_ROW_FREE)
+            continue;
+        look->committed = bytes_add(look->committed, committed);
+        if (tag_state(tag) != LEDGER_ROW_LIVE || slot >= LEDGER_SLOTS) {
+            look->dead = bytes_add(look->dead, committed);
+            continue;
+        }
+        look->bids = bytes_add(look->bids, bid);
+        look->older_bids = bytes_add(look->older_bids, older);
+        if (slot == asker->slot)
+            slot_sums_add(&look->own, committed, bid, older);
+        else if (slot < look->slots_high)
+            slot_sums_add(&look->slots[slot], committed, bid, older);
+    }
+}
+
+/* What the device would need, by three ways to count others' bids: none, the older ones, all. */
+struct need {
+    uint64_t committed, older, all;
+};
+
+
+/* The bytes kept for other slots and not committed by them; raises the need by what their reserves pass their use. */
+static uint64_t reserves_add(const struct ledger *ledger, unsigned own, const struct look *look, struct need *need)
+{
+    uint64_t kept = 0;
+    for (unsigned i = 0; i < look->slots_high; i++) {
+        const struct slot_sums *sums = &look->slots[i];
+        uint64_t reserve = atomic_load_explicit(&layout_slot(ledger, i)->reserve_bytes, memory_order_relaxed);
+        if (i == own || reserve == 0)
+            continue;
+        kept = bytes_add(kept, bytes_less(reserve, sums->committed));
+        need->committed = bytes_add(need->committed, bytes_less(reserve, sums->committed));
+        need->older = bytes_add(need->older, bytes_less(reserve, bytes_add(sums->committed, sums->older_bids)));
+        need->all = bytes_add(need->all, bytes_less(reserve, bytes_add(sums->committed, sums->bids)));
+    }
+    return kept;
+}
+
+/* What is needed of the device and of the slot's limit for `bytes` more. */
+static uint64_t need_of(const struct ledger *ledger, const struct asker *asker, const struct look *look,
+                        struct need *device, struct need *slot)
+{
+    device->committed = bytes_add(look->committed, asker->bytes);
+    device->older = bytes_add(device->committed, look->older_bids);
+    device->all = bytes_add(device->committed, look->bids);
+    slot->committed = bytes_add(look->own.committed, asker->bytes);
+    slot->older = bytes_add(slot->committed, look->own.older_bids);
+    slot->all = bytes_add(slot->committed, look->own.bids);
+    return look->by_slot ? reserves_add(ledger, asker->slot, look, device) : 0;
+}
+
+/* --- one look ------------------------------------------------------------------------------------------------------------- */
+
+enum judgement { FITS, OVER_LIMIT, OVER_BUDGET, BEHIND_OLDER, BEHIND_YOUNGER };
+
+static enum judgement look_judge(const struct ledger *ledger, const struct asker *asker, const struct look *look,
+                                 struct ledger_room *room)
+{
+    struct need device, slot;
+    uint64_t reserved = need_of(ledger, asker, look, &device, &slot);
+    uint64_t budget = layout_budget(ledger, asker->device), limit = layout_limit(ledger, asker->slot);
+    if (__builtin_expect(device.all <= budget && slot.all <= limit, 1))
+        return FITS;
+    if (room != NULL)
+        *room = (struct ledger_room){
+            .budget_bytes = budget,
+            .limit_bytes = limit,
+            .committed_bytes = look->committed,
+            .slot_bytes = look->own.committed,
+            .dead_bytes = look->dead,
+            .reserved_bytes = reserved,
+            .bid_bytes = look->bids,
+        };
+    if (slot.committed > limit)
+        return OVER_LIMIT;
+    if (device.committed > budget)
+        return OVER_BUDGET;
+    return slot.older > limit || device.older > budget ? BEHIND_OLDER : BEHIND_YOUNGER;
+}
+
+/* Bytes first would let a look take them for those of the ticket before. */
+static void bid_publish(struct ledger_cell *cell, uint64_t ticket, uint64_t bytes)
+{
+    atomic_store_explicit(&cell->bid_ticket, ticket, memory_order_relaxed);
+    atomic_store(&cell->bid_bytes, bytes); /* sc: before every read of the look that follows; releases the ticket */
+    TESTPOINT("bid.published");
+}
+
+static void bid_clear(struct ledger_cell *cell, struct ledger_bid *bid)
+{
+    atomic_store_explicit(&cell->bid_bytes, 0, memory_order_release);
+    bid->standing = false;
+}
+
+/* After the bytes it counts: a reader who finds it unchanged around two equal looks saw what was there at once. */
+static void cell_change(struct ledger_cell *cell)
+{
+    uint64_t changes = atomic_load_explicit(&cell->changes, memory_order_relaxed);
+    atomic_store_explicit(&cell->changes, changes + 1, memory_order_release);
+}
+
+static uint64_t word_of(const ledger_word *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+/* The grant. In flight before committed, so that a card's free memory is never promised twice; committed before the bid
+ * is cleared, so that no look misses both. */
+static void bid_commit(struct ledger *ledger, struct ledger_bid *bid, const struct look *look)
+{
+    struct ledger_cell *cell = layout_cell(ledger, bid->device, bid->row);
+    atomic_store_explicit(&cell->in_flight_bytes, bytes_add(word_of(&cell->in_flight_bytes), bid->bytes),
+                          memory_order_release);
+    TESTPOINT("charge.in_flight");
+    atomic_store_explicit(&cell->committed_bytes, bytes_add(word_of(&cell->committed_bytes), bid->bytes),
+                          memory_order_release);
+    TESTPOINT("charge.committed");
+    bid_clear(cell, bid);
+    TESTPOINT("charge.bid_cleared");
+    cell_change(cell);
+    /* With the bids this look counted: they may be committed before us or after, and whoever was last counted all of them,
+     * so that no moment's use is missed, and what fitted never passes the budget. */
+    word_raise(&layout_device(ledger, bid->device)->peak_bytes,
+               bytes_add(bytes_add(look->committed, look->bids), bid->bytes));
+    word_raise(&layout_slot(ledger, bid->slot)->peak_bytes[bid->device],
+               bytes_add(bytes_add(look->own.committed, look->own.bids), bid->bytes));
+}
+
+static struct asker asker_of(const struct ledger_bid *bid)
+{
+    return (struct asker){
+        .device = bid->device, .row = bid->row, .slot = bid->slot, .bytes = bid->bytes, .ticket = bid->ticket};
+}
+
+/* Whether a refusal may be believed: the look before saw the same. */
+struct agreement {
+    enum judgement judgement;
+    uint64_t committed, own;
+};
+
+static bool agreement_reached(struct agreement *before, enum judgement judgement, const struct look *look)
+{
+    bool same = judgement == before->judgement && look->committed == before->committed &&
+                look->own.committed == before->own;
+    *before = (struct agreement){judgement, look->committed, look->own.committed};
+    return same && (judgement == OVER_LIMIT || judgement == OVER_BUDGET);
+}
+
+static enum ledger_verdict refusal_of(enum judgement judgement)
+{
+    return judgement == OVER_LIMIT ? LEDGER_OVER_LIMIT : LEDGER_OVER_BUDGET;
+}
+
+/* Looks without a bid of one's own. Who knows that he has rivals does not push a bid in front of an older one that needs
+ * the room: the older would have to look again for nothing, and with many rivals for ever. LEDGER_FITS: worth a bid. */
+static enum ledger_verdict bid_peek(const struct ledger *ledger, const struct ledger_bid *bid, struct look *look,
+                                    struct ledger_room *room)
+{
+    struct asker asker = asker_of(bid);
+    struct agreement before = {.judgement = FITS};
+    for (unsigned pass = 0; pass < PASSES_MAX; pass++) {
+        look_take(ledger, &asker, look);
+        enum judgement judgement = look_judge(ledger, &asker, look, room);
+        if (judgement == BEHIND_OLDER)
+            return LEDGER_CONTENDED;
+        if (judgement == FITS || judgement == BEHIND_YOUNGER)
+            return LEDGER_FITS;
+        if (agreement_reached(&before, judgement, look))
+            return refusal_of(judgement);
+    }
+    return LEDGER_CONTENDED;
+}
+
+/* Looks with the bid published, until something is certain. */
+static enum ledger_verdict bid_settle(struct ledger *ledger, struct ledger_bid *bid, struct look *look,
+                                      struct ledger_room *room)
+{
+    struct ledger_cell *cell = layout_cell(ledger, bid->device, bid->row);
+    struct agreement before = {.judgement = FITS};
+    for (unsigned pass = 0; pass < PASSES_MAX; pass++) {
+        struct asker asker = asker_of(bid);
+        look_take(ledger, &asker, look);
+        TESTPOINT("bid.looked");
+        enum judgement judgement = look_judge(ledger, &asker, look, room);
+        if (judgement == FITS) {
+            bid_commit(ledger, bid, look);
+            return LEDGER_FITS;
+        }
+        if (agreement_reached(&before, judgement, look)) {
+            bid_clear(cell, bid);
+            return refusal_of(judgement);
+        }
+        if (judgement != BEHIND_OLDER && judgement != BEHIND_YOUNGER)
+            continue;
+        if (bid->ticket == LEDGER_NO_TICKET) { /* the first rival met: from now on there is an order */
+            bid->ticket = atomic_fetch_add(&layout_header(ledger)->next_ticket, 1);
+            atomic_store(&cell->bid_ticket, bid->ticket);
+            continue;
+        }
+        if (judgement == BEHIND_OLDER)
+            bid_clear(cell, bid);
+        else
+            bid->standing = true;
+        return LEDGER_CONTENDED;
+    }
+    bid_clear(cell, bid); /* others charge and credit so fast that no two looks agree */
+    return LEDGER_CONTENDED;
+}
+
+enum ledger_verdict ledger_bid_look(struct ledger *ledger, struct ledger_bid *bid, struct ledger_room *room)
+{
+    struct look look;
+    if (bid->device >= LEDGER_DEVICES || bid->row >= LEDGER_ROWS || bid->slot >= LEDGER_SLOTS)
+        return LEDGER_OVER_BUDGET;
+    if (!bid->standing) {
+        if (bid->ticket != LEDGER_NO_TICKET) {
+            enum ledger_verdict verdict = bid_peek(ledger, bid, &look, room);
+            if (verdict != LEDGER_FITS)
+                return verdict;
+        }
+        bid_publish(layout_cell(ledger, bid->device, bid->row), bid->ticket, bid->bytes);
+    }
+    return bid_settle(ledger, bid, &look, room);
+}
+
+void ledger_bid_withdraw(struct ledger *ledger, struct ledger_bid *bid)
+{
+    if (bid->standing && bid->device < LEDGER_DEVICES && bid->row < LEDGER_ROWS)
+        bid_clear(layout_cell(ledger, bid->device, bid->row), bid);
+}
+
+/* --- after the grant ---------------------------------------------------------------------------------------------------- */
+
+static void row_touch(struct ledger *ledger, unsigned row)
+{
+    atomic_store_explicit(&layout_row(ledger, row)->used_ns, clock_realtime_ns(CLOCK_REALTIME_COARSE),
+                          memory_order_relaxed);
+}
+
+void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
+{
+    struct ledger_cell *cell = layout_cell(ledger, device, row);
+    atomic_store_explicit(&cell->in_flight_bytes, bytes_less(word_of(&cell->in_flight_bytes), bytes),
+                          memory_order_release);
+    cell_change(cell);
+    row_touch(ledger, row);
+}
+
+void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
+{
+    struct ledger_cell *cell = layout_cell(ledger, device, row);
+    uint64_t left = bytes_less(word_of(&cell->committed_bytes), bytes);
+    if (word_of(&cell->in_flight_bytes) > left) /* a refused call's bytes, credited before they landed */
+        atomic_store_explicit(&cell->in_flight_bytes, left, memory_order_release);
+    atomic_store_explicit(&cell->committed_bytes, left, memory_order_release);
+    cell_change(cell);
+    TESTPOINT("credit.done");
+    row_touch(ledger, row);
+}
+
+void ledger_commit_unasked(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
+{
+    struct ledger_cell *cell = layout_cell(ledger, device, row);
+    struct asker asker = {
+        .device = device,
+        .row = row,
+        .slot = tag_slot(atomic_load(layout_tag(ledger, row))),
+        .ticket = LEDGER_NO_TICKET,
+    };
+    struct look first, second;
+    atomic_store(&cell->committed_bytes, bytes_add(word_of(&cell->committed_bytes), bytes));
+    cell_change(cell);
+    row_touch(ledger, row);
+    /* A look can count bytes twice that move meanwhile; the smaller of two is the better guess at a peak. */
+    look_take(ledger, &asker, &first);
+    look_take(ledger, &asker, &second);
+    word_raise(&layout_device(ledger, device)->peak_bytes,
+               first.committed < second.committed ? first.committed : second.committed);
+    if (asker.slot < LEDGER_SLOTS)
+        word_raise(&layout_slot(ledger, asker.slot)->peak_bytes[device],
+                   first.own.committed < second.own.committed ? first.own.committed : second.own.committed);
+}
+
+void ledger_kind_add(struct ledger *ledger, unsigned row, unsigned device, enum ledger_kind kind, int64_t bytes)
+{
+    ledger_word *word = &layout_kinds(ledger, device, row)->bytes[kind];
+    uint64_t now = word_of(word);
+    now = bytes >= 0 ? bytes_add(now, (uint64_t) bytes) : bytes_less(now, 0 - (uint64_t) bytes);
+    atomic_store_explicit(word, now, memory_order_relaxed);
+}
+
+void ledger_count(struct ledger *ledger, unsigned row, enum ledger_event event)
+{
+    struct ledger_counts *counts = &layout_row(ledger, row)->counts;
+    ledger_word *word = NULL;
+    switch (event) {
+    case LEDGER_COUNT_ALLOCATION:
+        word = &counts->allocations;
+        break;
+    case LEDGER_COUNT_FREE:
+        word = &counts->frees;
+        break;
+    case LEDGER_COUNT_REFUSAL:
+        word = &counts->refusals;
+        break;
+    case LEDGER_COUNT_WAIT:
+        word = &counts->waits;
+        break;
+    }
+    if (word != NULL)
+        atomic_store_explicit(word, word_of(word) + 1, memory_order_relaxed);
+}
+
+/* --- what programs are told --------------------------------------------------------------------------------------------- */
+
+void ledger_view(struct ledger *ledger, unsigned device, unsigned slot, struct ledger_view *view)
+{
+    struct asker asker = {.device = device, .row = LEDGER_ROWS, .slot = slot, .ticket = LEDGER_NO_TICKET};
+    struct look look;
+    struct need card, own;
+    look_take(ledger, &asker, &look);
+    (void) need_of(ledger, &asker, &look, &card, &own);
+    uint64_t budget = layout_budget(ledger, device), limit = layout_limit(ledger, slot);
+    uint64_t of_budget = bytes_less(budget, card.committed), of_limit = bytes_less(limit, own.committed);
+    view->total_bytes = limit < budget ? limit : budget;
+    view->free_bytes = of_limit < of_budget ? of_limit : of_budget;
+}
+
+uint64_t ledger_context_cost(struct ledger *ledger, unsigned device)
+{
+    return atomic_load_explicit(&layout_device(ledger, device)->context_bytes, memory_order_relaxed);
+}
+
+void ledger_context_cost_seen(struct ledger *ledger, unsigned device, uint64_t bytes)
+{
+    ledger_word *word = &layout_device(ledger, device)->context_bytes;
+    uint64_t seen = word_of(word);
+    while (bytes != 0 && (seen == 0 || bytes < seen) &&
+           !atomic_compare_exchange_weak_explicit(word, &seen, bytes, memory_order_relaxed, memory_order_relaxed)) {
+    }
+}

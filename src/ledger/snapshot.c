@@ -1,0 +1,310 @@
+/*
+ * A copy of the ledger for people and programs that read. Called by the command and the C API, never on the way of an
+ * allocation. It writes nothing but what reaping moves.
+ *
+ * A device's rows are read until two looks at all of them agree, in bytes and in their counts of changes: then all of it
+ * was so at one moment, between the two. Where writers never rest it is taken as the last look found it, and says so
+ * (`steady`): such a sum may count bytes twice that moved from a row behind the reader to a row before it.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "ledger/layout.h"
+#include "ledger/snapshot.h"
+#include "platform/env.h"
+
+enum { LOOKS_MAX = 100 };
+
+/* What one row holds of one device, as read. */
+struct cell_copy {
+    uint64_t tag, committed, in_flight, bid, evicted, changes;
+};
+
+struct rows_copy {
+    unsigned rows;
+    struct cell_copy cells[LEDGER_ROWS];
+};
+
+/* --- text that anybody may have written ---------------------------------------------------------------------------------- */
+
+/* Copies up to `bytes` of shared text to `to` (which has one more), as valid UTF-8 without control characters. */
+static void text_copy(char *to, const char *from, size_t bytes)
+{
+    unsigned char copy[LEDGER_NAME_BYTES > LEDGER_COMMAND_BYTES ? LEDGER_NAME_BYTES : LEDGER_COMMAND_BYTES];
+    memcpy(copy, from, bytes);
+    size_t length = strnlen((const char *) copy, bytes);
+    for (size_t at = 0; at < length;) {
+        size_t step = character_length(copy + at, length - at);
+        if (step == 0) {
+            copy[at] = '?';
+            step = 1;
+        }
+        at += step;
+    }
+    memcpy(to, copy, length);
+    to[length] = '\0';
+}
+
+static void name_copy(char to[LEDGER_NAME_BYTES], const char *from)
+{
+    text_copy(to, from, LEDGER_NAME_BYTES - 1);
+    if (to[0] == '\0') /* claimed, and its claimer died before writing the name */
+        memcpy(to, "?", 2);
+}
+
+static uint64_t word_of(const ledger_word *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+/* --- rows ------------------------------------------------------------------------------------------------------------------ */
+
+static void cell_copy(const struct ledger *ledger, unsigned device, unsigned row, struct cell_copy *copy)
+{
+    const struct ledger_cell *cell = layout_cell(ledger, device, row);
+    copy->changes = atomic_load_explicit(&cell->changes, memory_order_acquire);
+    copy->bid = atomic_load(&cell->bid_bytes);
+    copy->committed = atomic_load_explicit(&cell->committed_bytes, memory_order_acquire);
+    copy->in_flight = atomic_load_explicit(&cell->in_flight_bytes, memory_order_acquire);
+    copy->evicted = atomic_load_explicit(&cell->evicted_bytes, memory_order_acquire);
+    copy->tag = atomic_load(layout_tag(ledger, row));
+    if (copy->in_flight > copy->committed) /* between the two stores of a grant */
+        copy->in_flight = copy->committed;
+}
+
+static bool cells_are_same(const struct cell_copy *a, const struct cell_copy *b)
+{
+    return a->tag == b->tag && a->committed == b->committed && a->in_flight == b->in_flight &&
+           a->evicted == b->evicted && a->changes == b->changes; /* bids come and go without being held */
+}
+
+/* Reads a device's rows until two looks agree. */
+static bool rows_copy(const struct ledger *ledger, unsigned device, struct rows_copy *copy)
+{
+    copy->rows = layout_rows_high(ledger);
+    for (unsigned row = 0; row < copy->rows; row++)
+        cell_copy(ledger, device, row, &copy->cells[row]);
+    for (unsigned look = 0; look < LOOKS_MAX; look++) {
+        bool same = true;
+        unsigned rows = layout_rows_high(ledger);
+        for (unsigned row = 0; row < rows; row++) {
+            struct cell_copy now;
+            cell_copy(ledger, device, row, &now);
+            same = same && row < copy->rows && cells_are_same(&now, &copy->cells[row]);
+            copy->cells[row] = now;
+        }
+        copy->rows = rows;
+        if (same)
+            return true;
+    }
+    return false;
+}
+
+static bool cell_is_empty(const struct cell_copy *cell)
+{
+    return (cell->committed | cell->bid | cell->evicted) == 0;
+}
+
+/* --- filling ---------------------------------------------------------------------------------------------------------------- */
+
+/* Where the parts of the ledger went in the snapshot: -1 where they did not. */
+struct index {
+    int slots[LEDGER_SLOTS];
+    bool listed[LEDGER_ROWS];
+};
+
+static int slot_of(const struct index *index, uint64_t tag)
+{
+    return tag_slot(tag) < LEDGER_SLOTS ? index->slots[tag_slot(tag)] : -1;
+}
+
+static void slot_fill(const struct ledger *ledger, unsigned number, struct snapshot_slot *slot)
+{
+    const struct ledger_slot *entry = layout_slot(ledger, number);
+    name_copy(slot->name, entry->name);
+    slot->limit_bytes = layout_limit(ledger, number);
+    slot->reserve_bytes = word_of(&entry->reserve_bytes);
+    slot->priority = atomic_load_explicit(&entry->priority, memory_order_relaxed);
+    if (slot->priority > 101)
+        slot->priority = 101;
+    for (unsigned device = 0; device < LEDGER_DEVICES; device++)
+        slot->peak_bytes = bytes_add(slot->peak_bytes, word_of(&entry->peak_bytes[device]));
+    slot->allocations = word_of(&entry->counts.allocations);
+    slot->frees = word_of(&entry->counts.frees);
+    slot->refusals = word_of(&entry->counts.refusals);
+    slot->evictions = word_of(&entry->counts.evictions);
+    slot->restores = word_of(&entry->counts.restores);
+    slot->waits = word_of(&entry->counts.waits);
+}
+
+/* Rows keep their counts after they are given back, until they are claimed again: those of all states belong here. */
+static void counts_add(const struct ledger *ledger, const struct index *index, struct snapshot *snapshot)
+{
+    for (unsigned row = 0; row < layout_rows_high(ledger); row++) {
+        uint64_t tag = atomic_load(layout_tag(ledger, row));
+        const struct ledger_counts *counts = &layout_row(ledger, row)->counts;
+        int at = slot_of(index, tag);
+        if (at < 0)
+            continue;
+        struct snapshot_slot *slot = &snapshot->slots[at];
+        slot->processes += tag_state(tag) == LEDGER_ROW_LIVE;
+        slot->allocations += word_of(&counts->allocations);
+        slot->frees += word_of(&counts->frees);
+        slot->refusals += word_of(&counts->refusals);
+        slot->evictions += word_of(&counts->evictions);
+        slot->restores += word_of(&counts->restores);
+        slot->waits += word_of(&counts->waits);
+    }
+}
+
+static void device_begin(const struct ledger *ledger, unsigned number, struct snapshot_device *device)
+{
+    const struct ledger_device *entry = layout_device(ledger, number);
+    device->index = number;
+    memcpy(device->uuid, entry->uuid, sizeof device->uuid);
+    name_copy(device->name, entry->name);
+    device->simulated = atomic_load_explicit(&entry->simulated, memory_order_relaxed) != 0;
+    device->total_bytes = word_of(&entry->total_bytes);
+    device->budget_bytes = layout_budget(ledger, number);
+    device->baseline_bytes = word_of(&entry->baseline_bytes);
+    device->peak_bytes = word_of(&entry->peak_bytes);
+}
+
+static void process_fill(const struct ledger *ledger, unsigned row, uint64_t tag, struct snapshot_process *process)
+{
+    const struct ledger_row *entry = layout_row(ledger, row);
+    process->pid = atomic_load_explicit(&entry->pid, memory_order_relaxed);
+    process->start_ticks = word_of(&entry->start_ticks);
+    process->pid_namespace = word_of(&entry->pid_namespace);
+    process->row = row;
+    process->device = -1;
+    process->row_state = tag_state(tag);
+    process->process_state = atomic_load_explicit(&entry->process_state, memory_order_relaxed);
+    process->state_since_ns = word_of(&entry->state_since_ns);
+    text_copy(process->command, entry->command, LEDGER_COMMAND_BYTES);
+}
+
+static struct snapshot_process *process_add(struct snapshot *snapshot, const struct ledger *ledger, unsigned row,
+                                            uint64_t tag, unsigned slot)
+{
+    struct snapshot_process *process = &snapshot->processes[snapshot->process_count++];
+    memset(process, 0, sizeof *process);
+    process_fill(ledger, row, tag, process);
+    process->slot = slot;
+    return process;
+}
+
+static void row_add(const struct ledger *ledger, struct index *index, struct snapshot *snapshot, unsigned at,
+                    unsigned row, const struct cell_copy *cell)
+{
+    struct snapshot_device *device = &snapshot->devices[at];
+    int slot = slot_of(index, cell->tag);
+    bool live = tag_state(cell->tag) == LEDGER_ROW_LIVE && tag_slot(cell->tag) < LEDGER_SLOTS;
+    uint64_t *held = live ? &device->used_bytes : &device->dead_bytes;
+    *held = bytes_add(*held, cell->committed);
+    if (live)
+        device->bid_bytes = bytes_add(device->bid_bytes, cell->bid);
+    if (slot < 0) /* damage: bytes without a slot; they count, and there is nobody to show */
+        return;
+    if (live) {
+        snapshot->slots[slot].used_bytes = bytes_add(snapshot->slots[slot].used_bytes, cell->committed);
+        snapshot->slots[slot].evicted_bytes = bytes_add(snapshot->slots[slot].evicted_bytes, cell->evicted);
+    }
+    if (cell_is_empty(cell))
+        return;
+    index->listed[row] = true;
+    struct snapshot_process *process = process_add(snapshot, ledger, row, cell->tag, (unsigned) slot);
+    process->device = (int) at;
+    process->used_bytes = cell->committed;
+    process->in_flight_bytes = cell->in_flight;
+    process->bid_bytes = live ? cell->bid : 0;
+    process->evicted_bytes = cell->evicted;
+    for (unsigned kind = 0; kind < LEDGER_KIND_COUNT; kind++)
+        process->by_kind[kind] = word_of(&layout_kinds(ledger, device->index, row)->bytes[kind]);
+}
+
+static void device_fill(const struct ledger *ledger, struct index *index, struct snapshot *snapshot, unsigned at,
+                        struct rows_copy *rows)
+{
+    struct snapshot_device *device = &snapshot->devices[at];
+    device->steady = rows_copy(ledger, device->index, rows);
+    for (unsigned row = 0; row < rows->rows; row++)
+        if (tag_state(rows->cells[row].tag) != LEDGER_ROW_FREE)
+            row_add(ledger, index, snapshot, at, row, &rows->cells[row]);
+    device->available_bytes =
+        bytes_less(device->budget_bytes, bytes_add(device->used_bytes, device->dead_bytes));
+    device->pressure = pressure_of(device->used_bytes, device->budget_bytes);
+}
+
+/* Those who hold nothing anywhere: they are there all the same. */
+static void idle_add(const struct ledger *ledger, const struct index *index, struct snapshot *snapshot)
+{
+    for (unsigned row = 0; row < layout_rows_high(ledger); row++) {
+        uint64_t tag = atomic_load(layout_tag(ledger, row));
+        int slot = slot_of(index, tag);
+        if (tag_state(tag) != LEDGER_ROW_FREE && slot >= 0 && !index->listed[row])
+            (void) process_add(snapshot, ledger, row, tag, (unsigned) slot);
+    }
+}
+
+static void parts_fill(const struct ledger *ledger, struct index *index, struct snapshot *snapshot)
+{
+    const struct ledger_header *header = layout_header(ledger);
+    name_copy(snapshot->name, header->name);
+    snapshot->version = header->abi_version;
+    snapshot->budget_bytes = word_of(&header->budget_bytes);
+    for (unsigned slot = 0; slot < LEDGER_SLOTS; slot++) {
+        index->slots[slot] = -1;
+        if (word_of(&layout_slot(ledger, slot)->claim) == 0)
+            continue;
+        index->slots[slot] = (int) snapshot->slot_count;
+        slot_fill(ledger, slot, &snapshot->slots[snapshot->slot_count++]);
+    }
+    for (unsigned device = 0; device < LEDGER_DEVICES; device++)
+        if (word_of(&layout_device(ledger, device)->claim) != 0)
+            device_begin(ledger, device, &snapshot->devices[snapshot->device_count++]);
+}
+
+/* What the snapshot is put together in; too large for a stack. */
+struct workspace {
+    struct index index;
+    struct rows_copy rows;
+};
+
+int snapshot_take(struct ledger *ledger, struct snapshot *snapshot)
+{
+    memset(snapshot, 0, sizeof *snapshot);
+    (void) ledger_reap(ledger); /* where it cannot ask (the file is gone), the rows are shown as they are */
+    struct workspace *work = calloc(1, sizeof *work);
+    if (work == NULL)
+        return -ENOMEM;
+    parts_fill(ledger, &work->index, snapshot);
+    /* Rows may be claimed while we read: room for every one that could be, on each device, and once as idle. */
+    size_t most = (size_t) LEDGER_ROWS * (snapshot->device_count + 1U);
+    snapshot->processes = calloc(most, sizeof *snapshot->processes);
+    if (snapshot->processes == NULL) {
+        free(work);
+        return -ENOMEM;
+    }
+    for (unsigned device = 0; device < snapshot->device_count; device++)
+        device_fill(ledger, &work->index, snapshot, device, &work->rows);
+    idle_add(ledger, &work->index, snapshot);
+    counts_add(ledger, &work->index, snapshot);
+    free(work);
+    if (snapshot->process_count > 0) {
+        struct snapshot_process *fitted =
+            realloc(snapshot->processes, snapshot->process_count * sizeof *snapshot->processes);
+        if (fitted != NULL)
+            snapshot->processes = fitted;
+    }
+    return 0;
+}
+
+void snapshot_free(struct snapshot *snapshot)
+{
+    free(snapshot->processes);
+    snapshot->processes = NULL;
+    snapshot->process_count = 0;
+}
