@@ -28,11 +28,11 @@ enum {
     LEDGER_ABI_VERSION = 1,
     LEDGER_BYTE_ORDER = 0x01020304,
 
-    LEDGER_ROWS = 1024,      /* a process's account in one slot */
-    LEDGER_SLOTS = 64,       /* named accounts */
-    LEDGER_DEVICES = 16,     /* GPUs, by uuid */
-    LEDGER_KINDS = 16,       /* what a charge is for: enum ledger_kind */
-    LEDGER_NAME_BYTES = 64,  /* a name with its terminating zero */
+    LEDGER_ROWS = 1024,     /* a process's account in one slot */
+    LEDGER_SLOTS = 64,      /* named accounts */
+    LEDGER_DEVICES = 16,    /* GPUs, by uuid */
+    LEDGER_KINDS = 16,      /* what a charge is for: enum ledger_kind */
+    LEDGER_NAME_BYTES = 64, /* a name with its terminating zero */
     LEDGER_COMMAND_BYTES = 64,
     LEDGER_REASON_BYTES = 48,
     LEDGER_UUID_BYTES = 16,
@@ -64,10 +64,10 @@ enum ledger_row_state {
     LEDGER_ROW_ORPHANED = 2, /* the owner is dead, a forked child keeps the driver's descriptors open */
     LEDGER_ROW_DYING = 3,    /* both bytes free; the card may still hold the memory for some 30 ms */
 };
-#define LEDGER_TAG_STATE_SHIFT 0       /* 4 bits: enum ledger_row_state */
-#define LEDGER_TAG_SLOT_SHIFT 8        /* 8 bits: index of the slot */
+#define LEDGER_TAG_STATE_SHIFT      0  /* 4 bits: enum ledger_row_state */
+#define LEDGER_TAG_SLOT_SHIFT       8  /* 8 bits: index of the slot */
 #define LEDGER_TAG_GENERATION_SHIFT 16 /* 16 bits: counts the claims of this row */
-#define LEDGER_TAG_SINCE_SHIFT 32      /* 32 bits: CLOCK_MONOTONIC in ms, modulo 2^32, of the last change */
+#define LEDGER_TAG_SINCE_SHIFT      32 /* 32 bits: CLOCK_MONOTONIC in ms, modulo 2^32, of the last change */
 
 /* What the process of a row is doing (the protocol of eviction adds to these). */
 enum ledger_process_state {
@@ -75,7 +75,7 @@ enum ledger_process_state {
 };
 
 #define LEDGER_NO_TICKET UINT64_MAX /* a bid whose bidder has met no rival yet; counts as the youngest */
-#define LEDGER_NO_LIMIT UINT64_MAX
+#define LEDGER_NO_LIMIT  UINT64_MAX
 
 /* One device's account of one row. A cache line of its own: neighbours in the array are other processes.
  * Invariant: in_flight_bytes <= committed_bytes. */
@@ -125,8 +125,8 @@ struct ledger_row {
 /* A named account. It is added by writing the hash of its name into a free claim word by compare-and-swap;
  * whoever knows the name then writes it (the same bytes, whoever does), so a death midway leaves nothing stuck. */
 struct ledger_slot {
-    LEDGER_ATOMIC(uint64_t) claim; /* 0: free; else the 64-bit FNV-1a hash of the name (0 becomes 1) */
-    LEDGER_ATOMIC(uint64_t) limit_bytes;   /* 0: never set; LEDGER_NO_LIMIT: none */
+    LEDGER_ATOMIC(uint64_t) claim;       /* 0: free; else the 64-bit FNV-1a hash of the name (0 becomes 1) */
+    LEDGER_ATOMIC(uint64_t) limit_bytes; /* 0: never set; LEDGER_NO_LIMIT: none */
     LEDGER_ATOMIC(uint64_t) reserve_bytes;
     LEDGER_ATOMIC(uint32_t) priority; /* 0 to 100; 101: never evicted; the maker of the file writes 50 into all */
     uint32_t reserved_word;
@@ -138,9 +138,9 @@ struct ledger_slot {
 
 /* A GPU, claimed like a slot by the hash of its uuid. */
 struct ledger_device {
-    LEDGER_ATOMIC(uint64_t) claim;        /* 0: free; else the 64-bit FNV-1a hash of the uuid (0 becomes 1) */
+    LEDGER_ATOMIC(uint64_t) claim; /* 0: free; else the 64-bit FNV-1a hash of the uuid (0 becomes 1) */
     LEDGER_ATOMIC(uint64_t) total_bytes;
-    LEDGER_ATOMIC(uint64_t) budget_bytes; /* 0: not decided yet; what all rows together may hold */
+    LEDGER_ATOMIC(uint64_t) budget_bytes;   /* 0: not decided yet; what all rows together may hold */
     LEDGER_ATOMIC(uint64_t) baseline_bytes; /* what the idle card uses by itself */
     LEDGER_ATOMIC(uint64_t) peak_bytes;     /* the most ever committed (with the bids that its grants saw) */
     LEDGER_ATOMIC(uint64_t) context_bytes;  /* least cost of a context seen here; 0: none seen */
@@ -159,25 +159,25 @@ struct ledger_header {
     uint32_t word_bytes; /* sizeof(void *) of the maker */
     uint32_t rows, slots, devices, kinds;
     uint32_t reserved_word;
-    uint64_t created_ns;               /* CLOCK_REALTIME */
+    uint64_t created_ns; /* CLOCK_REALTIME */
     char name[LEDGER_NAME_BYTES];
-    LEDGER_ATOMIC(uint64_t) budget_bytes; /* per device, as the first user set it */
+    LEDGER_ATOMIC(uint64_t) budget_bytes;    /* per device, as the first user set it */
     LEDGER_ATOMIC(uint32_t) budget_explicit; /* 1: asked for; 0: the default, which shrinks to a small card */
-    LEDGER_ATOMIC(uint32_t) rows_high;    /* rows 0 to rows_high - 1 have been claimed at some time */
+    LEDGER_ATOMIC(uint32_t) rows_high;       /* rows 0 to rows_high - 1 have been claimed at some time */
     LEDGER_ATOMIC(uint64_t) next_ticket;
     LEDGER_ATOMIC(uint32_t) slots_high;   /* slots 0 to slots_high - 1 have been claimed at some time */
     LEDGER_ATOMIC(uint32_t) has_reserves; /* 0: no slot ever had a reserve, so a look needs no sums by slot */
     uint64_t reserved[7];
 };
 
-#define LEDGER_OFFSET_HEADER 0
+#define LEDGER_OFFSET_HEADER  0
 #define LEDGER_OFFSET_DEVICES 4096
-#define LEDGER_OFFSET_SLOTS 8192
-#define LEDGER_OFFSET_TAGS 40960                                              /* uint64_t[LEDGER_ROWS] */
-#define LEDGER_OFFSET_ROWS (LEDGER_OFFSET_TAGS + 8 * LEDGER_ROWS)             /* struct ledger_row[] */
-#define LEDGER_OFFSET_CELLS (LEDGER_OFFSET_ROWS + 256 * LEDGER_ROWS)          /* [device][row] */
-#define LEDGER_OFFSET_KINDS (LEDGER_OFFSET_CELLS + 64 * LEDGER_DEVICES * LEDGER_ROWS) /* [device][row] */
-#define LEDGER_FILE_BYTES (LEDGER_OFFSET_KINDS + 128 * LEDGER_DEVICES * LEDGER_ROWS)
+#define LEDGER_OFFSET_SLOTS   8192
+#define LEDGER_OFFSET_TAGS    40960                                                     /* uint64_t[LEDGER_ROWS] */
+#define LEDGER_OFFSET_ROWS    (LEDGER_OFFSET_TAGS + 8 * LEDGER_ROWS)                    /* struct ledger_row[] */
+#define LEDGER_OFFSET_CELLS   (LEDGER_OFFSET_ROWS + 256 * LEDGER_ROWS)                  /* [device][row] */
+#define LEDGER_OFFSET_KINDS   (LEDGER_OFFSET_CELLS + 64 * LEDGER_DEVICES * LEDGER_ROWS) /* [device][row] */
+#define LEDGER_FILE_BYTES     (LEDGER_OFFSET_KINDS + 128 * LEDGER_DEVICES * LEDGER_ROWS)
 
 #ifndef __cplusplus
 _Static_assert(sizeof(struct ledger_header) <= 4096, "the header is one page");

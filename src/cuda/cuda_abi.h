@@ -36,7 +36,7 @@ enum {
 };
 
 typedef int CUdevice;
-typedef uint64_t CUdeviceptr;   /* an address; 8 bytes since CUDA 3.2 */
+typedef uint64_t CUdeviceptr;    /* an address; 8 bytes since CUDA 3.2 */
 typedef uint32_t CUdeviceptr_v1; /* the 32-bit interface that the names without a suffix still have */
 typedef struct CUctx_st *CUcontext;
 typedef struct CUmod_st *CUmodule;

@@ -32,7 +32,7 @@ typedef struct nvmlMemory_v2_st {
     uint32_t version; /* in: NVML_MEMORY_V2 */
     uint64_t total, reserved, free, used;
 } nvmlMemory_v2_t;
-#define NVML_MEMORY_V2 ((uint32_t) sizeof(nvmlMemory_v2_t) | 2u << 24)
+#define NVML_MEMORY_V2 ((uint32_t)sizeof(nvmlMemory_v2_t) | 2u << 24)
 
 typedef struct nvmlProcessInfo_v1_st {
     uint32_t pid; /* in the host's PID namespace */

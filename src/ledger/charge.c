@@ -111,7 +111,6 @@ struct need {
     uint64_t committed, older, all;
 };
 
-
 /* The bytes kept for other slots and not committed by them; raises the need by what their reserves pass their use. */
 static uint64_t reserves_add(const struct ledger *ledger, unsigned own, const struct look *look, struct need *need)
 {
@@ -233,8 +232,8 @@ struct agreement {
 
 static bool agreement_reached(struct agreement *before, enum judgement judgement, const struct look *look)
 {
-    bool same = judgement == before->judgement && look->committed == before->committed &&
-                look->own.committed == before->own;
+    bool same =
+        judgement == before->judgement && look->committed == before->committed && look->own.committed == before->own;
     *before = (struct agreement){judgement, look->committed, look->own.committed};
     return same && (judgement == OVER_LIMIT || judgement == OVER_BUDGET);
 }
@@ -378,7 +377,7 @@ void ledger_kind_add(struct ledger *ledger, unsigned row, unsigned device, enum 
 {
     ledger_word *word = &layout_kinds(ledger, device, row)->bytes[kind];
     uint64_t now = word_of(word);
-    now = bytes >= 0 ? bytes_add(now, (uint64_t) bytes) : bytes_less(now, 0 - (uint64_t) bytes);
+    now = bytes >= 0 ? bytes_add(now, (uint64_t)bytes) : bytes_less(now, 0 - (uint64_t)bytes);
     atomic_store_explicit(word, now, memory_order_relaxed);
 }
 
@@ -412,7 +411,7 @@ void ledger_view(struct ledger *ledger, unsigned device, unsigned slot, struct l
     struct look look;
     struct need card, own;
     look_take(ledger, &asker, &look);
-    (void) need_of(ledger, &asker, &look, &card, &own);
+    (void)need_of(ledger, &asker, &look, &card, &own);
     uint64_t budget = layout_budget(ledger, device), limit = layout_limit(ledger, slot);
     uint64_t of_budget = bytes_less(budget, card.committed), of_limit = bytes_less(limit, own.committed);
     view->total_bytes = limit < budget ? limit : budget;

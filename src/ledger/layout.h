@@ -15,7 +15,7 @@ typedef _Atomic(uint64_t) ledger_word; /* a tag, or any single shared word */
 
 static inline void *layout_at(const struct ledger *ledger, size_t offset)
 {
-    return (char *) ledger->file.bytes + offset;
+    return (char *)ledger->file.bytes + offset;
 }
 
 static inline struct ledger_header *layout_header(const struct ledger *ledger)
@@ -25,32 +25,32 @@ static inline struct ledger_header *layout_header(const struct ledger *ledger)
 
 static inline struct ledger_device *layout_device(const struct ledger *ledger, unsigned device)
 {
-    return (struct ledger_device *) layout_at(ledger, LEDGER_OFFSET_DEVICES) + device;
+    return (struct ledger_device *)layout_at(ledger, LEDGER_OFFSET_DEVICES) + device;
 }
 
 static inline struct ledger_slot *layout_slot(const struct ledger *ledger, unsigned slot)
 {
-    return (struct ledger_slot *) layout_at(ledger, LEDGER_OFFSET_SLOTS) + slot;
+    return (struct ledger_slot *)layout_at(ledger, LEDGER_OFFSET_SLOTS) + slot;
 }
 
 static inline ledger_word *layout_tag(const struct ledger *ledger, unsigned row)
 {
-    return (ledger_word *) layout_at(ledger, LEDGER_OFFSET_TAGS) + row;
+    return (ledger_word *)layout_at(ledger, LEDGER_OFFSET_TAGS) + row;
 }
 
 static inline struct ledger_row *layout_row(const struct ledger *ledger, unsigned row)
 {
-    return (struct ledger_row *) layout_at(ledger, LEDGER_OFFSET_ROWS) + row;
+    return (struct ledger_row *)layout_at(ledger, LEDGER_OFFSET_ROWS) + row;
 }
 
 static inline struct ledger_cell *layout_cell(const struct ledger *ledger, unsigned device, unsigned row)
 {
-    return (struct ledger_cell *) layout_at(ledger, LEDGER_OFFSET_CELLS) + (size_t) device * LEDGER_ROWS + row;
+    return (struct ledger_cell *)layout_at(ledger, LEDGER_OFFSET_CELLS) + (size_t)device * LEDGER_ROWS + row;
 }
 
 static inline struct ledger_kinds *layout_kinds(const struct ledger *ledger, unsigned device, unsigned row)
 {
-    return (struct ledger_kinds *) layout_at(ledger, LEDGER_OFFSET_KINDS) + (size_t) device * LEDGER_ROWS + row;
+    return (struct ledger_kinds *)layout_at(ledger, LEDGER_OFFSET_KINDS) + (size_t)device * LEDGER_ROWS + row;
 }
 
 /* How many rows may count. Sequentially consistent: charge.c says why. */
@@ -70,8 +70,7 @@ static inline unsigned layout_slots_high(const struct ledger *ledger)
 static inline uint64_t layout_budget(const struct ledger *ledger, unsigned device)
 {
     uint64_t budget = atomic_load_explicit(&layout_device(ledger, device)->budget_bytes, memory_order_relaxed);
-    return budget != 0 ? budget
-                       : atomic_load_explicit(&layout_header(ledger)->budget_bytes, memory_order_relaxed);
+    return budget != 0 ? budget : atomic_load_explicit(&layout_header(ledger)->budget_bytes, memory_order_relaxed);
 }
 
 static inline uint64_t layout_limit(const struct ledger *ledger, unsigned slot)
@@ -84,29 +83,29 @@ static inline uint64_t layout_limit(const struct ledger *ledger, unsigned slot)
 
 static inline enum ledger_row_state tag_state(uint64_t tag)
 {
-    return (enum ledger_row_state) (tag >> LEDGER_TAG_STATE_SHIFT & 0xF);
+    return (enum ledger_row_state)(tag >> LEDGER_TAG_STATE_SHIFT & 0xF);
 }
 
 static inline unsigned tag_slot(uint64_t tag)
 {
-    return (unsigned) (tag >> LEDGER_TAG_SLOT_SHIFT & 0xFF);
+    return (unsigned)(tag >> LEDGER_TAG_SLOT_SHIFT & 0xFF);
 }
 
 static inline unsigned tag_generation(uint64_t tag)
 {
-    return (unsigned) (tag >> LEDGER_TAG_GENERATION_SHIFT & 0xFFFF);
+    return (unsigned)(tag >> LEDGER_TAG_GENERATION_SHIFT & 0xFFFF);
 }
 
 static inline uint32_t tag_since_ms(uint64_t tag)
 {
-    return (uint32_t) (tag >> LEDGER_TAG_SINCE_SHIFT);
+    return (uint32_t)(tag >> LEDGER_TAG_SINCE_SHIFT);
 }
 
 static inline uint64_t tag_make(enum ledger_row_state state, unsigned slot, unsigned generation, uint32_t since_ms)
 {
-    return (uint64_t) state << LEDGER_TAG_STATE_SHIFT | (uint64_t) slot << LEDGER_TAG_SLOT_SHIFT |
-           (uint64_t) (generation & 0xFFFF) << LEDGER_TAG_GENERATION_SHIFT |
-           (uint64_t) since_ms << LEDGER_TAG_SINCE_SHIFT;
+    return (uint64_t)state << LEDGER_TAG_STATE_SHIFT | (uint64_t)slot << LEDGER_TAG_SLOT_SHIFT |
+           (uint64_t)(generation & 0xFFFF) << LEDGER_TAG_GENERATION_SHIFT |
+           (uint64_t)since_ms << LEDGER_TAG_SINCE_SHIFT;
 }
 
 /* The same row in another state from now on. */
@@ -120,15 +119,15 @@ static inline uint64_t tag_move(uint64_t tag, enum ledger_row_state state, uint3
 static inline uint32_t clock_monotonic_ms(void)
 {
     struct timespec now;
-    (void) clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint32_t) ((uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000);
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
 }
 
 static inline uint64_t clock_realtime_ns(clockid_t clock)
 {
     struct timespec now;
-    (void) clock_gettime(clock, &now);
-    return (uint64_t) now.tv_sec * 1000000000U + (uint64_t) now.tv_nsec;
+    (void)clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
 static inline uint64_t bytes_add(uint64_t a, uint64_t b)
@@ -145,8 +144,8 @@ static inline uint64_t bytes_less(uint64_t a, uint64_t b)
 static inline void word_raise(ledger_word *word, uint64_t value)
 {
     uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
-    while (seen < value && !atomic_compare_exchange_weak_explicit(word, &seen, value, memory_order_relaxed,
-                                                                  memory_order_relaxed)) {
+    while (seen < value &&
+           !atomic_compare_exchange_weak_explicit(word, &seen, value, memory_order_relaxed, memory_order_relaxed)) {
     }
 }
 
@@ -158,14 +157,13 @@ static inline void high_raise(_Atomic(uint32_t) *high, uint32_t value)
     }
 }
 
-__attribute__((format(printf, 2, 3))) static inline void fault_set(struct ledger_fault *fault, const char *format,
-                                                                   ...)
+__attribute__((format(printf, 2, 3))) static inline void fault_set(struct ledger_fault *fault, const char *format, ...)
 {
     va_list arguments;
     if (fault == NULL)
         return;
     va_start(arguments, format);
-    (void) vsnprintf(fault->text, sizeof fault->text, format, arguments);
+    (void)vsnprintf(fault->text, sizeof fault->text, format, arguments);
     va_end(arguments);
 }
 

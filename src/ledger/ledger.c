@@ -19,11 +19,11 @@ enum { OPEN_TRIES = 200 }; /* each one lost to somebody who removed or made the 
 
 void size_pair_format(struct size_pair *pair, uint64_t first, uint64_t second)
 {
-    (void) size_format(first, pair->first, sizeof pair->first);
-    (void) size_format(second, pair->second, sizeof pair->second);
+    (void)size_format(first, pair->first, sizeof pair->first);
+    (void)size_format(second, pair->second, sizeof pair->second);
     if (first != second && strcmp(pair->first, pair->second) == 0) {
-        (void) snprintf(pair->first, sizeof pair->first, "%llu B", (unsigned long long) first);
-        (void) snprintf(pair->second, sizeof pair->second, "%llu B", (unsigned long long) second);
+        (void)snprintf(pair->first, sizeof pair->first, "%llu B", (unsigned long long)first);
+        (void)snprintf(pair->second, sizeof pair->second, "%llu B", (unsigned long long)second);
     }
 }
 
@@ -50,8 +50,8 @@ static int directory_fault(const char *directory, int result, struct ledger_faul
         fault_set(fault, "%s is not a directory; remove it or %s", directory, remedy);
         break;
     default:
-        fault_set(fault, "the directory %s cannot be used: %s; %s", directory,
-                  strerror_r(-result, text, sizeof text), remedy);
+        fault_set(fault, "the directory %s cannot be used: %s; %s", directory, strerror_r(-result, text, sizeof text),
+                  remedy);
     }
     return result;
 }
@@ -77,8 +77,10 @@ static int file_fault(const char *path, const char *name, int result, struct led
         fault_set(fault, "%s is not a regular file; %s", path, remedy);
         break;
     case -EFBIG:
-        fault_set(fault, "%s is not %d bytes long, as a ledger is: cut off, or something else; cubudget gc --ledger "
-                         "%s removes it where nobody uses it", path, LEDGER_FILE_BYTES, name);
+        fault_set(fault,
+                  "%s is not %d bytes long, as a ledger is: cut off, or something else; cubudget gc --ledger "
+                  "%s removes it where nobody uses it",
+                  path, LEDGER_FILE_BYTES, name);
         break;
     case -ENOSPC:
     case -EDQUOT:
@@ -86,12 +88,16 @@ static int file_fault(const char *path, const char *name, int result, struct led
                   path);
         break;
     case -ENOTSUP:
-        fault_set(fault, "%s lies where locks on a file's bytes do not hold; set CUBUDGET_DIR to a directory under "
-                         "/dev/shm", path);
+        fault_set(fault,
+                  "%s lies where locks on a file's bytes do not hold; set CUBUDGET_DIR to a directory under "
+                  "/dev/shm",
+                  path);
         break;
     case -EAGAIN:
-        fault_set(fault, "%s is removed as often as it is made; stop what removes it, or choose another with "
-                         "--ledger", path);
+        fault_set(fault,
+                  "%s is removed as often as it is made; stop what removes it, or choose another with "
+                  "--ledger",
+                  path);
         break;
     default:
         fault_set(fault, "%s cannot be used: %s; choose another ledger with --ledger, or set CUBUDGET_DIR", path,
@@ -146,7 +152,7 @@ static int header_check(const struct ledger *ledger, struct ledger_fault *fault)
     if (header->file_bytes != LEDGER_FILE_BYTES || header->rows != LEDGER_ROWS || header->slots != LEDGER_SLOTS ||
         header->devices != LEDGER_DEVICES || header->kinds != LEDGER_KINDS || budget == 0 || budget >> 63 != 0) {
         fault_set(fault, "%s is damaged (%u rows, %u slots, %u devices, a budget of %llu bytes); %s", ledger->path,
-                  header->rows, header->slots, header->devices, (unsigned long long) budget, remedy);
+                  header->rows, header->slots, header->devices, (unsigned long long)budget, remedy);
         return -EPROTO;
     }
     return 0;
@@ -166,9 +172,10 @@ static int budget_check(const struct ledger *ledger, const struct ledger_request
     if (!request->has_budget || there == request->budget_bytes)
         return 0;
     size_pair_format(&sizes, there, request->budget_bytes);
-    fault_set(fault, "the ledger '%s' has a budget of %s and %s was asked for; leave the budget unset to take its "
-                     "own, choose another with --ledger, or cubudget gc where nobody uses it", request->name,
-              sizes.first, sizes.second);
+    fault_set(fault,
+              "the ledger '%s' has a budget of %s and %s was asked for; leave the budget unset to take its "
+              "own, choose another with --ledger, or cubudget gc where nobody uses it",
+              request->name, sizes.first, sizes.second);
     return -EEXIST;
 }
 
@@ -221,7 +228,7 @@ int ledger_open(struct ledger *ledger, const struct ledger_request *request, str
     for (unsigned i = 0; i < OPEN_TRIES && result == -EAGAIN; i++)
         result = ledger_try(ledger, request, fault);
     if (result == -EAGAIN)
-        (void) file_fault(ledger->path, request->name, result, fault);
+        (void)file_fault(ledger->path, request->name, result, fault);
     return result;
 }
 
@@ -278,11 +285,11 @@ int ledger_remove(const char *directory, const char *name, struct ledger_fault *
         result = -ENODEV;
     else
         result = status.st_uid == geteuid() ? file_remove(path, descriptor) : -EPERM;
-    (void) close(descriptor);
+    (void)close(descriptor);
     if (result == -EBUSY)
         fault_set(fault, "the ledger '%s' (%s) is in use; end its processes first (cubudget dump shows them)", name,
                   path);
     else if (result != 0)
-        (void) file_fault(path, name, result, fault);
+        (void)file_fault(path, name, result, fault);
     return result;
 }

@@ -36,11 +36,11 @@ struct ledger {
 
 /* What opening asks of a ledger that may exist already. */
 struct ledger_request {
-    const char *directory;  /* as shm_directory resolved it */
-    const char *name;       /* valid by name_validate */
-    bool create;            /* make it where it is missing */
-    bool has_budget;        /* budget_bytes was asked for, not a default */
-    uint64_t budget_bytes;  /* of each device; used where this call makes the ledger */
+    const char *directory; /* as shm_directory resolved it */
+    const char *name;      /* valid by name_validate */
+    bool create;           /* make it where it is missing */
+    bool has_budget;       /* budget_bytes was asked for, not a default */
+    uint64_t budget_bytes; /* of each device; used where this call makes the ledger */
 };
 
 /* Why an operation failed, for one line that names the value and the remedy; empty where it succeeded. */
@@ -71,6 +71,12 @@ int ledger_device_claim(struct ledger *ledger, const uint8_t uuid[LEDGER_UUID_BY
 int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_bytes, uint64_t baseline_bytes,
                          uint64_t *shrunk_to, struct ledger_fault *fault);
 
+/* Whether a device's budget is decided, so that nobody needs to measure the card again. */
+bool ledger_device_is_settled(const struct ledger *ledger, unsigned device);
+
+/* Notes for people what kind of card it is: compute_capability is 10 * major + minor. Anybody, any time, the same values. */
+void ledger_device_describe(struct ledger *ledger, unsigned device, bool simulated, uint32_t compute_capability);
+
 /* What a slot's first user asks for. -EEXIST where another live process of the slot runs under another limit or reserve
  * (*fault names both; exit 78); -ERANGE: a limit or reserve above the budget, or reserves that together pass it. A term
  * that was never set is free to take. Call it after ledger_row_claim: of two first processes that ask for different
@@ -80,7 +86,8 @@ struct slot_terms {
     uint64_t limit_bytes, reserve_bytes;
     uint32_t priority;
 };
-int ledger_slot_settle(struct ledger *ledger, unsigned slot, const struct slot_terms *terms, struct ledger_fault *fault);
+int ledger_slot_settle(struct ledger *ledger, unsigned slot, const struct slot_terms *terms,
+                       struct ledger_fault *fault);
 
 /* A claimed row. All zeroes is "none". */
 struct ledger_claim {

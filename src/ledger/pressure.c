@@ -6,7 +6,7 @@
 enum pressure_level pressure_of(uint64_t used_bytes, uint64_t budget_bytes)
 {
     /* In hundredths of both sides, wide enough that no size overflows and no boundary is rounded. */
-    unsigned __int128 used = (unsigned __int128) used_bytes * 100, budget = budget_bytes;
+    unsigned __int128 used = (unsigned __int128)used_bytes * 100, budget = budget_bytes;
     if (budget_bytes == 0 || used > budget * 95)
         return PRESSURE_CRITICAL;
     if (used > budget * 80)
@@ -22,7 +22,7 @@ const char *pressure_name(enum pressure_level level)
         [PRESSURE_HIGH] = "high",
         [PRESSURE_CRITICAL] = "critical",
     };
-    return (unsigned) level < sizeof names / sizeof *names ? names[level] : "?";
+    return (unsigned)level < sizeof names / sizeof *names ? names[level] : "?";
 }
 
 const char *ledger_kind_name(enum ledger_kind kind)
@@ -32,5 +32,5 @@ const char *ledger_kind_name(enum ledger_kind kind)
         [LEDGER_KIND_POOL] = "pool",     [LEDGER_KIND_VMM] = "vmm",         [LEDGER_KIND_ARRAY] = "array",
         [LEDGER_KIND_GRAPH] = "graph",   [LEDGER_KIND_MODULE] = "module",
     };
-    return (unsigned) kind < LEDGER_KIND_COUNT ? names[kind] : "?";
+    return (unsigned)kind < LEDGER_KIND_COUNT ? names[kind] : "?";
 }

@@ -21,24 +21,23 @@ static int probe_open(const struct ledger *ledger)
     int descriptor = open(ledger->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     if (descriptor < 0)
         return errno == ENOENT || errno == ELOOP ? -ESTALE : -errno;
-    if (fstat(descriptor, &status) == 0 && status.st_dev == ledger->file.device &&
-        status.st_ino == ledger->file.inode)
+    if (fstat(descriptor, &status) == 0 && status.st_dev == ledger->file.device && status.st_ino == ledger->file.inode)
         return descriptor;
-    (void) close(descriptor);
+    (void)close(descriptor);
     return -ESTALE;
 }
 
 /* The state that the row's owner's locks say, in *next. 0 or -errno. */
 static int state_probe(int descriptor, unsigned row, enum ledger_row_state state, enum ledger_row_state *next)
 {
-    int held = state == LEDGER_ROW_LIVE ? liveness_look(descriptor, LEDGER_LIFE_BYTE + (off_t) row) : 0;
+    int held = state == LEDGER_ROW_LIVE ? liveness_look(descriptor, LEDGER_LIFE_BYTE + (off_t)row) : 0;
     if (held < 0)
         return held;
     if (held == 1) {
         *next = LEDGER_ROW_LIVE;
         return 0;
     }
-    held = liveness_look(descriptor, LEDGER_MEMORY_BYTE + (off_t) row);
+    held = liveness_look(descriptor, LEDGER_MEMORY_BYTE + (off_t)row);
     if (held < 0)
         return held;
     *next = held == 1 ? LEDGER_ROW_ORPHANED : LEDGER_ROW_DYING;
@@ -64,7 +63,7 @@ static int row_reap(struct ledger *ledger, unsigned row, int descriptor)
         break;
     case LEDGER_ROW_DYING:
         /* Modulo 2^32: a time in the future (another time namespace, a damaged file) is a great age, and so FREE. */
-        if ((uint32_t) (now_ms - tag_since_ms(tag)) >= LEDGER_DYING_MS)
+        if ((uint32_t)(now_ms - tag_since_ms(tag)) >= LEDGER_DYING_MS)
             next = LEDGER_ROW_FREE;
         break;
     case LEDGER_ROW_FREE:
@@ -94,7 +93,7 @@ int ledger_reap(struct ledger *ledger)
             dying += result;
     }
     if (descriptor >= 0)
-        (void) close(descriptor);
+        (void)close(descriptor);
     errno = before;
     return failed != 0 ? failed : dying;
 }

@@ -28,7 +28,7 @@ static uint64_t start_ticks_read(void)
     if (descriptor < 0)
         return 0;
     ssize_t bytes = read(descriptor, text, sizeof text - 1);
-    (void) close(descriptor);
+    (void)close(descriptor);
     if (bytes <= 0)
         return 0;
     text[bytes] = '\0';
@@ -44,8 +44,8 @@ static uint64_t start_ticks_read(void)
 void owner_read(struct row_owner *owner)
 {
     struct stat status;
-    owner->pid = (uint32_t) getpid();
-    owner->pid_namespace = stat("/proc/self/ns/pid", &status) == 0 ? (uint64_t) status.st_ino : 0;
+    owner->pid = (uint32_t)getpid();
+    owner->pid_namespace = stat("/proc/self/ns/pid", &status) == 0 ? (uint64_t)status.st_ino : 0;
     owner->start_ticks = start_ticks_read();
 }
 
@@ -82,7 +82,7 @@ static void count_fold(ledger_word *from, ledger_word *to)
 {
     uint64_t count = atomic_exchange_explicit(from, 0, memory_order_relaxed);
     if (count != 0 && to != NULL)
-        (void) atomic_fetch_add_explicit(to, count, memory_order_relaxed);
+        (void)atomic_fetch_add_explicit(to, count, memory_order_relaxed);
 }
 
 static void counts_fold(struct ledger *ledger, unsigned row, unsigned slot)
@@ -115,12 +115,11 @@ static void cells_clear(struct ledger *ledger, unsigned row)
 /* --- claiming ----------------------------------------------------------------------------------------------------------- */
 
 /* Tries one row whose tag was seen FREE. -EAGAIN: somebody else is at it. */
-static int row_try(struct ledger *ledger, unsigned row, unsigned slot, const char *command,
-                   struct ledger_claim *claim)
+static int row_try(struct ledger *ledger, unsigned row, unsigned slot, const char *command, struct ledger_claim *claim)
 {
     ledger_word *tag = layout_tag(ledger, row);
     int result = liveness_hold(&claim->liveness, ledger->path, ledger->file.device, ledger->file.inode,
-                               LEDGER_LIFE_BYTE + (off_t) row, LEDGER_MEMORY_BYTE + (off_t) row);
+                               LEDGER_LIFE_BYTE + (off_t)row, LEDGER_MEMORY_BYTE + (off_t)row);
     if (result != 0)
         return result;
     TESTPOINT("claim.locked");
@@ -152,7 +151,7 @@ int ledger_row_claim(struct ledger *ledger, unsigned slot, const char *command, 
     *claim = (struct ledger_claim){.liveness = {.page = NULL, .memory_descriptor = -1}};
     if (slot >= layout_slots_high(ledger))
         return -EINVAL;
-    (void) ledger_reap(ledger); /* low rows come back first, which keeps every look short */
+    (void)ledger_reap(ledger); /* low rows come back first, which keeps every look short */
     for (unsigned row = 0; row < LEDGER_ROWS; row++) {
         if (tag_state(atomic_load(layout_tag(ledger, row))) != LEDGER_ROW_FREE)
             continue;

@@ -51,7 +51,7 @@ int ledger_slot_claim(struct ledger *ledger, const char *name)
         TESTPOINT("slot.claimed");
         text_complete(slot->name, name, bytes);
         high_raise(&layout_header(ledger)->slots_high, i + 1); /* before any row's tag names it */
-        return (int) i;
+        return (int)i;
     }
     return -ENOSPC;
 }
@@ -64,9 +64,9 @@ int ledger_device_claim(struct ledger *ledger, const uint8_t uuid[LEDGER_UUID_BY
         if (!claim_take(&device->claim, hash))
             continue;
         TESTPOINT("device.claimed");
-        text_complete((char *) device->uuid, uuid, LEDGER_UUID_BYTES);
+        text_complete((char *)device->uuid, uuid, LEDGER_UUID_BYTES);
         text_complete(device->name, name, strnlen(name, LEDGER_NAME_BYTES - 1));
-        return (int) i;
+        return (int)i;
     }
     return -ENOSPC;
 }
@@ -87,9 +87,10 @@ int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_
         uint64_t room = bytes_less(total_bytes, baseline_bytes);
         if (room == 0 || (room < wish && atomic_load(&header->budget_explicit) != 0)) {
             size_pair_format(&sizes, wish, room);
-            fault_set(fault, "a budget of %s does not fit the card, which has %s above what it uses when idle; ask "
-                             "for less with --budget in another --ledger, or after cubudget gc", sizes.first,
-                      sizes.second);
+            fault_set(fault,
+                      "a budget of %s does not fit the card, which has %s above what it uses when idle; ask "
+                      "for less with --budget in another --ledger, or after cubudget gc",
+                      sizes.first, sizes.second);
             return -ERANGE;
         }
         /* The figures first: whoever sees a budget decided sees what it was decided on. Two who settle at once have
@@ -102,6 +103,19 @@ int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_
     if (decided < wish)
         *shrunk_to = decided;
     return 0;
+}
+
+bool ledger_device_is_settled(const struct ledger *ledger, unsigned device)
+{
+    return device < LEDGER_DEVICES && atomic_load(&layout_device(ledger, device)->budget_bytes) != 0;
+}
+
+void ledger_device_describe(struct ledger *ledger, unsigned device, bool simulated, uint32_t compute_capability)
+{
+    if (device >= LEDGER_DEVICES)
+        return;
+    atomic_store(&layout_device(ledger, device)->simulated, simulated);
+    atomic_store(&layout_device(ledger, device)->compute_capability, compute_capability);
 }
 
 /* --- terms of a slot -------------------------------------------------------------------------------------------------- */
@@ -131,11 +145,10 @@ static bool slot_is_shared(struct ledger *ledger, unsigned slot)
 {
     struct row_owner self;
     owner_read(&self);
-    (void) ledger_reap(ledger); /* so that the dead do not hold their terms */
+    (void)ledger_reap(ledger); /* so that the dead do not hold their terms */
     for (unsigned row = 0; row < layout_rows_high(ledger); row++) {
         uint64_t tag = atomic_load(layout_tag(ledger, row));
-        if (tag_state(tag) == LEDGER_ROW_LIVE && tag_slot(tag) == slot &&
-            !owner_is(&self, layout_row(ledger, row)))
+        if (tag_state(tag) == LEDGER_ROW_LIVE && tag_slot(tag) == slot && !owner_is(&self, layout_row(ledger, row)))
             return true;
     }
     return false;
@@ -147,8 +160,7 @@ static bool term_conflicts(uint64_t there, bool has, uint64_t asked)
     return has && there != 0 && there != asked;
 }
 
-static int terms_check(struct ledger *ledger, unsigned slot, const struct slot_terms *terms,
-                       struct ledger_fault *fault)
+static int terms_check(struct ledger *ledger, unsigned slot, const struct slot_terms *terms, struct ledger_fault *fault)
 {
     struct ledger_slot *entry = layout_slot(ledger, slot);
     uint64_t limit = atomic_load(&entry->limit_bytes), reserve = atomic_load(&entry->reserve_bytes);
@@ -158,9 +170,10 @@ static int terms_check(struct ledger *ledger, unsigned slot, const struct slot_t
         slot_is_shared(ledger, slot)) {
         size_pair_format(&sizes, limit_conflicts ? limit : reserve,
                          limit_conflicts ? terms->limit_bytes : terms->reserve_bytes);
-        fault_set(fault, "the slot '%.*s' is in use with a %s of %s and %s was asked for; leave it unset to take the "
-                         "slot's own, or choose another --slot", LEDGER_NAME_BYTES, entry->name,
-                  limit_conflicts ? "limit" : "reserve", sizes.first, sizes.second);
+        fault_set(fault,
+                  "the slot '%.*s' is in use with a %s of %s and %s was asked for; leave it unset to take the "
+                  "slot's own, or choose another --slot",
+                  LEDGER_NAME_BYTES, entry->name, limit_conflicts ? "limit" : "reserve", sizes.first, sizes.second);
         return -EEXIST;
     }
     uint64_t budget = budget_least(ledger);
@@ -197,7 +210,7 @@ static int reserve_set(struct ledger *ledger, unsigned slot, uint64_t reserve, s
         if (sum <= budget || reserve <= before)
             return 0;
         uint64_t ours = reserve;
-        (void) atomic_compare_exchange_strong(&entry->reserve_bytes, &ours, before);
+        (void)atomic_compare_exchange_strong(&entry->reserve_bytes, &ours, before);
     }
     struct size_pair sizes;
     size_pair_format(&sizes, reserve, budget);

@@ -34,7 +34,7 @@ static void text_copy(char *to, const char *from, size_t bytes)
 {
     unsigned char copy[LEDGER_NAME_BYTES > LEDGER_COMMAND_BYTES ? LEDGER_NAME_BYTES : LEDGER_COMMAND_BYTES];
     memcpy(copy, from, bytes);
-    size_t length = strnlen((const char *) copy, bytes);
+    size_t length = strnlen((const char *)copy, bytes);
     for (size_t at = 0; at < length;) {
         size_t step = character_length(copy + at, length - at);
         if (step == 0) {
@@ -215,8 +215,8 @@ static void row_add(const struct ledger *ledger, struct index *index, struct sna
     if (cell_is_empty(cell))
         return;
     index->listed[row] = true;
-    struct snapshot_process *process = process_add(snapshot, ledger, row, cell->tag, (unsigned) slot);
-    process->device = (int) at;
+    struct snapshot_process *process = process_add(snapshot, ledger, row, cell->tag, (unsigned)slot);
+    process->device = (int)at;
     process->used_bytes = cell->committed;
     process->in_flight_bytes = cell->in_flight;
     process->bid_bytes = live ? cell->bid : 0;
@@ -233,8 +233,7 @@ static void device_fill(const struct ledger *ledger, struct index *index, struct
     for (unsigned row = 0; row < rows->rows; row++)
         if (tag_state(rows->cells[row].tag) != LEDGER_ROW_FREE)
             row_add(ledger, index, snapshot, at, row, &rows->cells[row]);
-    device->available_bytes =
-        bytes_less(device->budget_bytes, bytes_add(device->used_bytes, device->dead_bytes));
+    device->available_bytes = bytes_less(device->budget_bytes, bytes_add(device->used_bytes, device->dead_bytes));
     device->pressure = pressure_of(device->used_bytes, device->budget_bytes);
 }
 
@@ -245,7 +244,7 @@ static void idle_add(const struct ledger *ledger, const struct index *index, str
         uint64_t tag = atomic_load(layout_tag(ledger, row));
         int slot = slot_of(index, tag);
         if (tag_state(tag) != LEDGER_ROW_FREE && slot >= 0 && !index->listed[row])
-            (void) process_add(snapshot, ledger, row, tag, (unsigned) slot);
+            (void)process_add(snapshot, ledger, row, tag, (unsigned)slot);
     }
 }
 
@@ -259,7 +258,7 @@ static void parts_fill(const struct ledger *ledger, struct index *index, struct 
         index->slots[slot] = -1;
         if (word_of(&layout_slot(ledger, slot)->claim) == 0)
             continue;
-        index->slots[slot] = (int) snapshot->slot_count;
+        index->slots[slot] = (int)snapshot->slot_count;
         slot_fill(ledger, slot, &snapshot->slots[snapshot->slot_count++]);
     }
     for (unsigned device = 0; device < LEDGER_DEVICES; device++)
@@ -276,13 +275,13 @@ struct workspace {
 int snapshot_take(struct ledger *ledger, struct snapshot *snapshot)
 {
     memset(snapshot, 0, sizeof *snapshot);
-    (void) ledger_reap(ledger); /* where it cannot ask (the file is gone), the rows are shown as they are */
+    (void)ledger_reap(ledger); /* where it cannot ask (the file is gone), the rows are shown as they are */
     struct workspace *work = calloc(1, sizeof *work);
     if (work == NULL)
         return -ENOMEM;
     parts_fill(ledger, &work->index, snapshot);
     /* Rows may be claimed while we read: room for every one that could be, on each device, and once as idle. */
-    size_t most = (size_t) LEDGER_ROWS * (snapshot->device_count + 1U);
+    size_t most = (size_t)LEDGER_ROWS * (snapshot->device_count + 1U);
     snapshot->processes = calloc(most, sizeof *snapshot->processes);
     if (snapshot->processes == NULL) {
         free(work);

@@ -20,14 +20,13 @@
 
 enum { QUOTE_BYTES = 60 }; /* how much of a bad value is repeated */
 
-static int fault_set(struct settings_fault *fault, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+static int fault_set(struct settings_fault *fault, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static int fault_set(struct settings_fault *fault, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    (void) vsnprintf(fault->text, sizeof fault->text, format, arguments);
+    (void)vsnprintf(fault->text, sizeof fault->text, format, arguments);
     va_end(arguments);
     return -EINVAL;
 }
@@ -58,7 +57,7 @@ int name_validate(const char *what, const char *name, struct settings_fault *fau
     size_t bytes = strlen(name);
     bool good = bytes > 0 && bytes < LEDGER_NAME_BYTES && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
     for (size_t i = 0, step; good && i < bytes; i += step) {
-        step = character_length((const unsigned char *) name + i, bytes - i);
+        step = character_length((const unsigned char *)name + i, bytes - i);
         good = step != 0 && name[i] != '/';
     }
     if (good)
@@ -72,19 +71,19 @@ void name_from_executable(char name[LEDGER_NAME_BYTES])
     char path[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
     if (length <= 0) { /* no /proc: the name the kernel was given */
-        const char *given = (const char *) getauxval(AT_EXECFN);
-        (void) snprintf(path, sizeof path, "%s", given != NULL ? given : "process");
+        const char *given = (const char *)getauxval(AT_EXECFN);
+        (void)snprintf(path, sizeof path, "%s", given != NULL ? given : "process");
     } else {
         path[length] = '\0';
         size_t tail = sizeof deleted - 1;
-        if ((size_t) length > tail && strcmp(path + length - tail, deleted) == 0)
-            path[(size_t) length - tail] = '\0';
+        if ((size_t)length > tail && strcmp(path + length - tail, deleted) == 0)
+            path[(size_t)length - tail] = '\0';
     }
     const char *base = strrchr(path, '/');
     base = base != NULL ? base + 1 : path;
     size_t left = strlen(base), used = 0;
     while (left > 0) {
-        size_t step = character_length((const unsigned char *) base, left);
+        size_t step = character_length((const unsigned char *)base, left);
         size_t bytes = step != 0 ? step : 1;
         if (used + bytes >= LEDGER_NAME_BYTES)
             break;
@@ -116,13 +115,13 @@ struct variable {
 
 static void *field_of(struct settings *settings, size_t offset)
 {
-    return (char *) settings + offset;
+    return (char *)settings + offset;
 }
 
 static void present_set(const struct variable *variable, struct settings *settings)
 {
     if (variable->has_offset != SIZE_MAX)
-        *(bool *) field_of(settings, variable->has_offset) = true;
+        *(bool *)field_of(settings, variable->has_offset) = true;
 }
 
 static int size_read(const struct variable *variable, const char *value, struct settings *settings,
@@ -131,15 +130,17 @@ static int size_read(const struct variable *variable, const char *value, struct 
     uint64_t bytes;
     int result = size_parse(value, &bytes);
     if (result == -ERANGE)
-        return fault_set(fault, "%s: '%.*s' is too large; write a size below 8388608 TiB", variable->name,
-                         QUOTE_BYTES, value);
+        return fault_set(fault, "%s: '%.*s' is too large; write a size below 8388608 TiB", variable->name, QUOTE_BYTES,
+                         value);
     if (result != 0)
-        return fault_set(fault, "%s: '%.*s' is not a size; write bytes or a number with K, M, G, T, MiB, GB, "
-                                "such as 8GiB", variable->name, QUOTE_BYTES, value);
+        return fault_set(fault,
+                         "%s: '%.*s' is not a size; write bytes or a number with K, M, G, T, MiB, GB, "
+                         "such as 8GiB",
+                         variable->name, QUOTE_BYTES, value);
     if (bytes == 0)
         return fault_set(fault, "%s: '%.*s' is nothing; write a size above 0, such as 8GiB, or leave it unset",
                          variable->name, QUOTE_BYTES, value);
-    *(uint64_t *) field_of(settings, variable->value_offset) = bytes;
+    *(uint64_t *)field_of(settings, variable->value_offset) = bytes;
     present_set(variable, settings);
     return 0;
 }
@@ -157,8 +158,8 @@ static int name_read(const struct variable *variable, const char *value, struct 
 static int file_read(const struct variable *variable, const char *value, struct settings *settings,
                      struct settings_fault *fault)
 {
-    (void) fault;
-    *(const char **) field_of(settings, variable->value_offset) = value;
+    (void)fault;
+    *(const char **)field_of(settings, variable->value_offset) = value;
     return 0;
 }
 
@@ -166,22 +167,24 @@ static int path_read(const struct variable *variable, const char *value, struct 
                      struct settings_fault *fault)
 {
     if (*value != '/')
-        return fault_set(fault, "%s: '%.*s' is not an absolute path; programs change their directory, so write "
-                                "one that begins with /", variable->name, QUOTE_BYTES, value);
-    if (strlen(value) >= PATH_MAX)
-        return fault_set(fault, "%s: '%.*s...' is longer than a path can be; choose a shorter one",
+        return fault_set(fault,
+                         "%s: '%.*s' is not an absolute path; programs change their directory, so write "
+                         "one that begins with /",
                          variable->name, QUOTE_BYTES, value);
-    *(const char **) field_of(settings, variable->value_offset) = value;
+    if (strlen(value) >= PATH_MAX)
+        return fault_set(fault, "%s: '%.*s...' is longer than a path can be; choose a shorter one", variable->name,
+                         QUOTE_BYTES, value);
+    *(const char **)field_of(settings, variable->value_offset) = value;
     return 0;
 }
 
 static int wait_read(const struct variable *variable, const char *value, struct settings *settings,
                      struct settings_fault *fault)
 {
-    int result = time_parse_ms(value, (uint32_t *) field_of(settings, variable->value_offset));
+    int result = time_parse_ms(value, (uint32_t *)field_of(settings, variable->value_offset));
     if (result == -ERANGE)
-        return fault_set(fault, "%s: '%.*s' is too long; write at most 24 days (34560m)", variable->name,
-                         QUOTE_BYTES, value);
+        return fault_set(fault, "%s: '%.*s' is too long; write at most 24 days (34560m)", variable->name, QUOTE_BYTES,
+                         value);
     if (result != 0)
         return fault_set(fault, "%s: '%.*s' is not a time; write a number with ms, s or m, such as 30s, or 0",
                          variable->name, QUOTE_BYTES, value);
@@ -209,7 +212,7 @@ static int priority_read(const struct variable *variable, const char *value, str
     if (number < 0 || (number > 100 && strcmp(value, "max") != 0))
         return fault_set(fault, "%s: '%.*s' is not a priority; write 0 (evicted first) to 100, or max (never)",
                          variable->name, QUOTE_BYTES, value);
-    *(uint32_t *) field_of(settings, variable->value_offset) = (uint32_t) number;
+    *(uint32_t *)field_of(settings, variable->value_offset) = (uint32_t)number;
     present_set(variable, settings);
     return 0;
 }
@@ -218,12 +221,12 @@ static int compute_read(const struct variable *variable, const char *value, stru
                         struct settings_fault *fault)
 {
     const char *dot = strchr(value, '.');
-    int major = number_read(value, dot != NULL ? (size_t) (dot - value) : strlen(value));
+    int major = number_read(value, dot != NULL ? (size_t)(dot - value) : strlen(value));
     int minor = dot == NULL ? 0 : strlen(dot + 1) == 1 ? number_read(dot + 1, 1) : -1;
     if (major < 1 || minor < 0)
         return fault_set(fault, "%s: '%.*s' is not a compute capability; write one such as 7.5", variable->name,
                          QUOTE_BYTES, value);
-    *(uint32_t *) field_of(settings, variable->value_offset) = (uint32_t) (10 * major + minor);
+    *(uint32_t *)field_of(settings, variable->value_offset) = (uint32_t)(10 * major + minor);
     return 0;
 }
 
@@ -242,9 +245,9 @@ static int evict_read(const struct variable *variable, const char *value, struct
     static const char *const words[] = {[EVICT_AUTO] = "auto", [EVICT_OFF] = "off", [EVICT_CHECKPOINT] = "checkpoint"};
     int found = word_find(words, sizeof words / sizeof *words, value);
     if (found < 0)
-        return fault_set(fault, "%s: '%.*s' is not a mode; write auto, off or checkpoint", variable->name,
-                         QUOTE_BYTES, value);
-    settings->evict = (enum evict_mode) found;
+        return fault_set(fault, "%s: '%.*s' is not a mode; write auto, off or checkpoint", variable->name, QUOTE_BYTES,
+                         value);
+    settings->evict = (enum evict_mode)found;
     return 0;
 }
 
@@ -257,7 +260,7 @@ static int log_read(const struct variable *variable, const char *value, struct s
     if (found < 0)
         return fault_set(fault, "%s: '%.*s' is not a level; write error, warn, info or debug", variable->name,
                          QUOTE_BYTES, value);
-    settings->log_level = (enum log_level) found;
+    settings->log_level = (enum log_level)found;
     return 0;
 }
 
@@ -265,15 +268,17 @@ static int simulate_read(const struct variable *variable, const char *value, str
                          struct settings_fault *fault)
 {
 #ifdef ENABLE_SIMULATOR
-    (void) variable;
-    (void) fault;
+    (void)variable;
+    (void)fault;
     settings->simulate = true;
     settings->simulate_options = value;
     return 0;
 #else
-    (void) settings;
-    return fault_set(fault, "%s: '%.*s' asks for the simulator, which this build is without; unset it, or build "
-                            "with --enable-simulator", variable->name, QUOTE_BYTES, value);
+    (void)settings;
+    return fault_set(fault,
+                     "%s: '%.*s' asks for the simulator, which this build is without; unset it, or build "
+                     "with --enable-simulator",
+                     variable->name, QUOTE_BYTES, value);
 #endif
 }
 
@@ -315,11 +320,11 @@ static int settings_check(const struct settings *settings, struct settings_fault
     if (settings->has_limit && settings->has_budget)
         result = order_check("CUBUDGET_LIMIT", settings->limit_bytes, "CUBUDGET_BUDGET", settings->budget_bytes, fault);
     if (result == 0 && settings->has_reserve && settings->has_budget)
-        result = order_check("CUBUDGET_RESERVE", settings->reserve_bytes, "CUBUDGET_BUDGET", settings->budget_bytes,
-                             fault);
+        result =
+            order_check("CUBUDGET_RESERVE", settings->reserve_bytes, "CUBUDGET_BUDGET", settings->budget_bytes, fault);
     if (result == 0 && settings->has_reserve && settings->has_limit)
-        result = order_check("CUBUDGET_RESERVE", settings->reserve_bytes, "CUBUDGET_LIMIT", settings->limit_bytes,
-                             fault);
+        result =
+            order_check("CUBUDGET_RESERVE", settings->reserve_bytes, "CUBUDGET_LIMIT", settings->limit_bytes, fault);
     return result;
 }
 

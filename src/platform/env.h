@@ -34,13 +34,13 @@ struct settings {
     uint32_t wait_ms;     /* default SETTINGS_DEFAULT_WAIT_MS */
     uint32_t min_compute; /* default SETTINGS_DEFAULT_MIN_COMPUTE */
     enum evict_mode evict;
-    enum log_level log_level;           /* default LOG_WARN */
-    char slot[LEDGER_NAME_BYTES];       /* empty: named after the executable */
-    char ledger[LEDGER_NAME_BYTES];     /* default "default" */
-    const char *directory;              /* CUBUDGET_DIR or NULL; the environment owns it */
-    const char *config;                 /* CUBUDGET_CONFIG or NULL */
-    const char *log_file;               /* CUBUDGET_LOG_FILE or NULL */
-    const char *simulate_options;       /* CUBUDGET_SIMULATE where it is set */
+    enum log_level log_level;       /* default LOG_WARN */
+    char slot[LEDGER_NAME_BYTES];   /* empty: named after the executable */
+    char ledger[LEDGER_NAME_BYTES]; /* default "default" */
+    const char *directory;          /* CUBUDGET_DIR or NULL; the environment owns it */
+    const char *config;             /* CUBUDGET_CONFIG or NULL */
+    const char *log_file;           /* CUBUDGET_LOG_FILE or NULL */
+    const char *simulate_options;   /* CUBUDGET_SIMULATE where it is set */
 };
 
 /* What is wrong with a setting, for one line: "CUBUDGET_BUDGET: '8 gigs' is not a size; write ..." */

@@ -19,8 +19,8 @@ static long futex_call(_Atomic(uint32_t) *word, int operation, uint32_t value, c
 int futex_wait(_Atomic(uint32_t) *word, uint32_t expected, uint32_t timeout_ms)
 {
     struct timespec timeout = {
-        .tv_sec = (time_t) (timeout_ms / 1000),
-        .tv_nsec = (long) (timeout_ms % 1000) * 1000000L,
+        .tv_sec = (time_t)(timeout_ms / 1000),
+        .tv_nsec = (long)(timeout_ms % 1000) * 1000000L,
     };
     int before = errno, result = 0;
     if (futex_call(word, FUTEX_WAIT, expected, timeout_ms == UINT32_MAX ? NULL : &timeout) != 0)
@@ -32,7 +32,7 @@ int futex_wait(_Atomic(uint32_t) *word, uint32_t expected, uint32_t timeout_ms)
 void futex_wake_all(_Atomic(uint32_t) *word)
 {
     int before = errno;
-    (void) futex_call(word, FUTEX_WAKE, INT32_MAX, NULL);
+    (void)futex_call(word, FUTEX_WAKE, INT32_MAX, NULL);
     errno = before;
 }
 
@@ -56,7 +56,7 @@ void brief_lock_wait(struct brief_lock *lock)
         for (unsigned i = 0; i < SPINS && atomic_load_explicit(&lock->held, memory_order_relaxed) != 0; i++)
             processor_relax();
         if (atomic_load_explicit(&lock->held, memory_order_relaxed) != 0)
-            (void) futex_call(&lock->held, FUTEX_WAIT_PRIVATE, 1, &nap); /* nobody wakes: giving is a plain store */
+            (void)futex_call(&lock->held, FUTEX_WAIT_PRIVATE, 1, &nap); /* nobody wakes: giving is a plain store */
     } while (atomic_exchange_explicit(&lock->held, 1, memory_order_acquire) != 0);
     errno = before;
 }

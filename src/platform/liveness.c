@@ -47,7 +47,7 @@ static int file_open(const char *path, dev_t device, ino_t inode)
         return errno == ENOENT || errno == ELOOP ? -ESTALE : -errno;
     if (fstat(descriptor, &status) == 0 && status.st_dev == device && status.st_ino == inode)
         return descriptor;
-    (void) close(descriptor);
+    (void)close(descriptor);
     return -ESTALE;
 }
 
@@ -67,8 +67,8 @@ static int life_take(const char *path, dev_t device, ino_t inode, off_t byte, vo
             result = -errno; /* a child would keep its dead parent alive */
     }
     if (result != 0 && mapped != MAP_FAILED)
-        (void) munmap(mapped, PAGE_BYTES);
-    (void) close(descriptor); /* the lock stays: the mapping refers to the same open file description */
+        (void)munmap(mapped, PAGE_BYTES);
+    (void)close(descriptor); /* the lock stays: the mapping refers to the same open file description */
     if (result == 0)
         *page = mapped;
     return result;
@@ -79,12 +79,12 @@ static int descriptor_raise(int descriptor)
 {
     struct rlimit limit;
     int floor = LIVENESS_DESCRIPTOR_FLOOR;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur <= (rlim_t) floor)
-        floor = (int) limit.rlim_cur - 1;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur <= (rlim_t)floor)
+        floor = (int)limit.rlim_cur - 1;
     for (; floor > descriptor; floor--) {
         int raised = fcntl(descriptor, F_DUPFD_CLOEXEC, floor);
         if (raised >= 0) {
-            (void) close(descriptor); /* the copy is of the same description and keeps the lock */
+            (void)close(descriptor); /* the copy is of the same description and keeps the lock */
             return raised;
         }
     }
@@ -122,13 +122,13 @@ int liveness_hold(struct liveness *held, const char *path, dev_t device, ino_t i
 void liveness_drop(struct liveness *held)
 {
     if (held->page != NULL)
-        (void) munmap(held->page, PAGE_BYTES);
+        (void)munmap(held->page, PAGE_BYTES);
     if (held->memory_descriptor >= 0) {
         /* Unlocked by name, because a forked child may hold the description: giving back is the owner's word
          * that the memory is gone, and a child must not keep the row from its next owner. */
         struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
-        (void) fcntl(held->memory_descriptor, F_OFD_SETLK, &lock);
-        (void) close(held->memory_descriptor);
+        (void)fcntl(held->memory_descriptor, F_OFD_SETLK, &lock);
+        (void)close(held->memory_descriptor);
     }
     *held = (struct liveness){.page = NULL, .memory_descriptor = -1};
 }

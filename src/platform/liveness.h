@@ -18,7 +18,7 @@
 
 /* What keeps one row's two bytes held. */
 struct liveness {
-    void *page;       /* the mapping whose file description holds the life byte; NULL: not held */
+    void *page;            /* the mapping whose file description holds the life byte; NULL: not held */
     int memory_descriptor; /* -1: not held */
 };
 

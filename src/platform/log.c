@@ -26,7 +26,7 @@ static _Atomic(bool) log_to_file;
 void log_configure(enum log_level level, const char *file)
 {
     atomic_store(&log_to_file, false);
-    atomic_store(&log_threshold, (int) level);
+    atomic_store(&log_threshold, (int)level);
     if (file != NULL && strlen(file) < sizeof log_path) {
         memcpy(log_path, file, strlen(file) + 1);
         atomic_store(&log_to_file, true);
@@ -42,7 +42,7 @@ static void line_send(const char *line, size_t bytes)
     while (write(target, line, bytes) < 0 && errno == EINTR) {
     }
     if (descriptor >= 0)
-        (void) close(descriptor);
+        (void)close(descriptor);
 }
 
 /* Writes prefix, text and newline; cuts a long text without leaving half a character of UTF-8. */
@@ -52,16 +52,16 @@ static size_t line_format(char line[LINE_BYTES + 1], const char *format, va_list
     size_t start = sizeof prefix - 1, room = LINE_BYTES - 1; /* one byte stays for the newline */
     memcpy(line, prefix, start);
     int wanted = vsnprintf(line + start, room - start + 1, format, arguments);
-    size_t end = start + (wanted > 0 ? (size_t) wanted : 0);
+    size_t end = start + (wanted > 0 ? (size_t)wanted : 0);
     if (end > room) {
         end = room;
-        while (end > start && ((unsigned char) line[end - 1] & 0xC0) == 0x80)
+        while (end > start && ((unsigned char)line[end - 1] & 0xC0) == 0x80)
             end--;
-        if (end > start && ((unsigned char) line[end - 1] & 0xC0) == 0xC0)
+        if (end > start && ((unsigned char)line[end - 1] & 0xC0) == 0xC0)
             end--;
     }
     for (size_t i = start; i < end; i++) {
-        unsigned char byte = (unsigned char) line[i];
+        unsigned char byte = (unsigned char)line[i];
         if (byte < 0x20 || byte == 0x7F)
             line[i] = '?';
     }
@@ -71,7 +71,7 @@ static size_t line_format(char line[LINE_BYTES + 1], const char *format, va_list
 
 void log_line(enum log_level level, const char *format, ...)
 {
-    if ((int) level > atomic_load(&log_threshold))
+    if ((int)level > atomic_load(&log_threshold))
         return;
     int before = errno;
     char line[LINE_BYTES + 1];

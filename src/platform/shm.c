@@ -24,7 +24,7 @@
 /* A file in the making. Its maker holds an OFD lock far behind every byte that anybody else locks: after link() it is
  * the same file, and that lock must not look like a row's. A temporary file without it is a killed maker's. */
 #define TEMPORARY_PREFIX ".cubudget-new-"
-static const off_t MAKER_BYTE = (off_t) 1 << 40;
+static const off_t MAKER_BYTE = (off_t)1 << 40;
 
 /* --- directories --------------------------------------------------------------------------------------------------- */
 
@@ -41,11 +41,11 @@ int shm_directory(const char *asked, char path[PATH_MAX])
     int length;
     if (asked != NULL)
         length = snprintf(path, PATH_MAX, "%s", asked);
-    else if (lstat(administrators, &status) == 0 && S_ISDIR(status.st_mode) &&
-             directory_is_administrators(&status) && faccessat(AT_FDCWD, administrators, W_OK | X_OK, AT_EACCESS) == 0)
+    else if (lstat(administrators, &status) == 0 && S_ISDIR(status.st_mode) && directory_is_administrators(&status) &&
+             faccessat(AT_FDCWD, administrators, W_OK | X_OK, AT_EACCESS) == 0)
         length = snprintf(path, PATH_MAX, "%s", administrators);
     else
-        length = snprintf(path, PATH_MAX, "/dev/shm/cubudget-%lu", (unsigned long) geteuid());
+        length = snprintf(path, PATH_MAX, "/dev/shm/cubudget-%lu", (unsigned long)geteuid());
     return length < 0 || length >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
@@ -89,7 +89,7 @@ static int file_open_checked(const char *path, struct stat *status)
         result = -EPERM;
     if (result == 0)
         return descriptor;
-    (void) close(descriptor);
+    (void)close(descriptor);
     return result;
 }
 
@@ -109,15 +109,14 @@ int shm_open_existing(const char *path, size_t size, struct shm_file *file)
     int descriptor = file_open_checked(path, &status);
     if (descriptor < 0)
         return descriptor;
-    int result = (uintmax_t) status.st_size == size ? file_map(descriptor, size, &bytes) : -EFBIG;
-    (void) close(descriptor);
+    int result = (uintmax_t)status.st_size == size ? file_map(descriptor, size, &bytes) : -EFBIG;
+    (void)close(descriptor);
     if (result == 0 && madvise(bytes, size, MADV_DONTFORK) != 0) {
         result = -errno;
-        (void) munmap(bytes, size);
+        (void)munmap(bytes, size);
     }
     if (result == 0)
-        *file = (struct shm_file){
-            .bytes = bytes, .size = size, .device = status.st_dev, .inode = status.st_ino};
+        *file = (struct shm_file){.bytes = bytes, .size = size, .device = status.st_dev, .inode = status.st_ino};
     return result;
 }
 
@@ -132,7 +131,7 @@ int shm_is_current(const char *path, const struct shm_file *file)
 void shm_close(struct shm_file *file)
 {
     if (file->bytes != NULL)
-        (void) munmap(file->bytes, file->size);
+        (void)munmap(file->bytes, file->size);
     *file = (struct shm_file){0};
 }
 
@@ -142,7 +141,7 @@ void shm_close(struct shm_file *file)
 static int path_beside(const char *path, const char *name, char result[PATH_MAX])
 {
     const char *slash = strrchr(path, '/');
-    int directory = slash != NULL ? (int) (slash - path) + 1 : 0;
+    int directory = slash != NULL ? (int)(slash - path) + 1 : 0;
     int length = snprintf(result, PATH_MAX, "%.*s%s", directory, path, name);
     return length < 0 || length >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
@@ -150,11 +149,11 @@ static int path_beside(const char *path, const char *name, char result[PATH_MAX]
 static uint64_t suffix_draw(void)
 {
     uint64_t suffix;
-    if (getrandom(&suffix, sizeof suffix, GRND_NONBLOCK) == (ssize_t) sizeof suffix)
+    if (getrandom(&suffix, sizeof suffix, GRND_NONBLOCK) == (ssize_t)sizeof suffix)
         return suffix;
     struct timespec now; /* early at boot; O_EXCL tells of a collision */
-    (void) clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_nsec << 32 ^ (uint64_t) now.tv_sec << 20 ^ (uint64_t) getpid();
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_nsec << 32 ^ (uint64_t)now.tv_sec << 20 ^ (uint64_t)getpid();
 }
 
 static int temporary_open(const char *path, char temporary[PATH_MAX])
@@ -162,7 +161,7 @@ static int temporary_open(const char *path, char temporary[PATH_MAX])
     enum { TRIES = 100 };
     for (unsigned i = 0; i < TRIES; i++) {
         char name[sizeof TEMPORARY_PREFIX + 16];
-        (void) snprintf(name, sizeof name, TEMPORARY_PREFIX "%016llx", (unsigned long long) suffix_draw());
+        (void)snprintf(name, sizeof name, TEMPORARY_PREFIX "%016llx", (unsigned long long)suffix_draw());
         int result = path_beside(path, name, temporary);
         if (result != 0)
             return result;
@@ -181,11 +180,11 @@ static int temporary_fill(int descriptor, size_t size, void (*fill)(void *bytes,
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MAKER_BYTE, .l_len = 1};
     if (fcntl(descriptor, F_OFD_SETLK, &lock) != 0 && errno != EAGAIN)
         return errno == EINVAL ? -ENOTSUP : -errno; /* EAGAIN: a sweeper is looking; our link will tell */
-    if (fchmod(descriptor, 0600) != 0) /* whatever the program's umask left of it */
+    if (fchmod(descriptor, 0600) != 0)              /* whatever the program's umask left of it */
         return -errno;
     int result;
     do {
-        result = -posix_fallocate(descriptor, 0, (off_t) size);
+        result = -posix_fallocate(descriptor, 0, (off_t)size);
     } while (result == -EINTR);
     if (result != 0)
         return result;
@@ -194,7 +193,7 @@ static int temporary_fill(int descriptor, size_t size, void (*fill)(void *bytes,
     if (result != 0)
         return result;
     fill(bytes, context);
-    (void) munmap(bytes, size);
+    (void)munmap(bytes, size);
     TESTPOINT("create.filled");
     return 0;
 }
@@ -208,8 +207,8 @@ static void temporary_sweep(const char *temporary)
         return;
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MAKER_BYTE, .l_len = 1};
     if (fcntl(descriptor, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK)
-        (void) unlink(temporary); /* a maker between its open and its lock finds out at link(), and starts again */
-    (void) close(descriptor);
+        (void)unlink(temporary); /* a maker between its open and its lock finds out at link(), and starts again */
+    (void)close(descriptor);
 }
 
 void shm_sweep(const char *path)
@@ -233,13 +232,13 @@ void shm_sweep(const char *path)
     while ((bytes = syscall(SYS_getdents64, descriptor, buffer, sizeof buffer)) > 0) {
         const struct record *record;
         for (long at = 0; at < bytes; at += record->length) {
-            record = (const struct record *) (const void *) (buffer + at);
+            record = (const struct record *)(const void *)(buffer + at);
             if (strncmp(record->name, TEMPORARY_PREFIX, sizeof TEMPORARY_PREFIX - 1) == 0 &&
                 path_beside(path, record->name, temporary) == 0)
                 temporary_sweep(temporary);
         }
     }
-    (void) close(descriptor);
+    (void)close(descriptor);
 }
 
 int shm_create(const char *path, size_t size, void (*fill)(void *bytes, void *context), void *context)
@@ -257,8 +256,8 @@ int shm_create(const char *path, size_t size, void (*fill)(void *bytes, void *co
             result = errno == ENOENT ? -EAGAIN : -errno; /* swept as if its maker were dead: once more */
         if (result == 0)
             TESTPOINT("create.linked");
-        (void) unlink(temporary);
-        (void) close(descriptor);
+        (void)unlink(temporary);
+        (void)close(descriptor);
     }
     return result;
 }

@@ -60,7 +60,7 @@ static int decimal_read(const char **text, struct decimal *value)
         if (value->whole > (UINT64_MAX >> 1) / 10)
             huge = true;
         else
-            value->whole = value->whole * 10 + (uint64_t) (*at - '0');
+            value->whole = value->whole * 10 + (uint64_t)(*at - '0');
     }
     if (*at == '.') {
         const char *first = ++at;
@@ -74,7 +74,7 @@ static int decimal_read(const char **text, struct decimal *value)
         if (end - first > FRACTION_DIGITS)
             return -EINVAL;
         for (; first < end; first++) {
-            value->fraction = value->fraction * 10 + (uint64_t) (*first - '0');
+            value->fraction = value->fraction * 10 + (uint64_t)(*first - '0');
             value->scale *= 10;
         }
     }
@@ -93,13 +93,13 @@ static const struct unit *unit_find(const struct unit *units, size_t count, cons
 /* value * factor, where that is a whole number below `bound`. */
 static int decimal_scale(const struct decimal *value, uint64_t factor, uint64_t bound, uint64_t *result)
 {
-    unsigned __int128 part = (unsigned __int128) value->fraction * factor;
+    unsigned __int128 part = (unsigned __int128)value->fraction * factor;
     if (part % value->scale != 0)
         return -EINVAL;
-    unsigned __int128 whole = (unsigned __int128) value->whole * factor + part / value->scale;
+    unsigned __int128 whole = (unsigned __int128)value->whole * factor + part / value->scale;
     if (whole >= bound)
         return -ERANGE;
-    *result = (uint64_t) whole;
+    *result = (uint64_t)whole;
     return 0;
 }
 
@@ -137,10 +137,10 @@ int time_parse_ms(const char *text, uint32_t *milliseconds)
     if (unit == NULL)
         return -EINVAL;
     if (read == 0)
-        read = decimal_scale(&value, unit->factor, (uint64_t) DAYS_24_MS + 1, &result);
+        read = decimal_scale(&value, unit->factor, (uint64_t)DAYS_24_MS + 1, &result);
     if (read != 0)
         return read;
-    *milliseconds = (uint32_t) result;
+    *milliseconds = (uint32_t)result;
     return 0;
 }
 
@@ -154,10 +154,10 @@ char *size_format(uint64_t bytes, char *text, size_t text_bytes)
     uint64_t one = 1ULL << (10 * unit);
     uint64_t whole = bytes >> (10 * unit), rest = bytes & (one - 1);
     if (rest == 0) {
-        (void) snprintf(text, text_bytes, "%llu %s", (unsigned long long) whole, names[unit]);
+        (void)snprintf(text, text_bytes, "%llu %s", (unsigned long long)whole, names[unit]);
         return text;
     }
-    uint64_t hundredths = (uint64_t) (((unsigned __int128) rest * 100 + one / 2) / one);
+    uint64_t hundredths = (uint64_t)(((unsigned __int128)rest * 100 + one / 2) / one);
     if (hundredths == 100) {
         hundredths = 0;
         whole++;
@@ -166,7 +166,7 @@ char *size_format(uint64_t bytes, char *text, size_t text_bytes)
         whole = 1;
         unit++;
     }
-    (void) snprintf(text, text_bytes, "%llu.%02llu %s", (unsigned long long) whole,
-                    (unsigned long long) hundredths, names[unit]);
+    (void)snprintf(text, text_bytes, "%llu.%02llu %s", (unsigned long long)whole, (unsigned long long)hundredths,
+                   names[unit]);
     return text;
 }

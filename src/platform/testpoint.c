@@ -27,11 +27,11 @@ void testpoint_pass(const char *name)
     unsigned long nth = at != NULL ? strtoul(at + 1, NULL, 10) : 1;
     if (atomic_fetch_add(&passings, 1) + 1 != nth)
         return;
-    size_t action_length = at != NULL ? (size_t) (at - action) : strlen(action);
+    size_t action_length = at != NULL ? (size_t)(at - action) : strlen(action);
     if (action_length == 4 && memcmp(action, "kill", 4) == 0)
-        (void) raise(SIGKILL);
+        (void)raise(SIGKILL);
     else if (action_length == 4 && memcmp(action, "stop", 4) == 0)
-        (void) raise(SIGSTOP);
+        (void)raise(SIGSTOP);
     else
         abort(); /* a test that asks for something unknown must not pass */
 }

@@ -10,7 +10,7 @@
 void testpoint_pass(const char *name);
 #define TESTPOINT(name) testpoint_pass(name)
 #else
-#define TESTPOINT(name) ((void) 0)
+#define TESTPOINT(name) ((void)0)
 #endif
 
 #endif

@@ -72,18 +72,18 @@ static void driver_load(void)
         printf("error %s\n", dlerror());
         exit(2);
     }
-    *(void **) &driver.init = driver_symbol(handle, "cuInit");
-    *(void **) &driver.primary_retain = driver_symbol(handle, "cuDevicePrimaryCtxRetain");
-    *(void **) &driver.primary_release = driver_symbol(handle, "cuDevicePrimaryCtxRelease_v2");
-    *(void **) &driver.primary_reset = driver_symbol(handle, "cuDevicePrimaryCtxReset_v2");
-    *(void **) &driver.set_current = driver_symbol(handle, "cuCtxSetCurrent");
-    *(void **) &driver.alloc = driver_symbol(handle, "cuMemAlloc_v2");
-    *(void **) &driver.alloc_managed = driver_symbol(handle, "cuMemAllocManaged");
-    *(void **) &driver.alloc_pitch = driver_symbol(handle, "cuMemAllocPitch_v2");
-    *(void **) &driver.release = driver_symbol(handle, "cuMemFree_v2");
-    *(void **) &driver.get_info = driver_symbol(handle, "cuMemGetInfo_v2");
-    *(void **) &driver.set_bytes = driver_symbol(handle, "cuMemsetD8_v2");
-    *(void **) &driver.copy_back = driver_symbol(handle, "cuMemcpyDtoH_v2");
+    *(void **)&driver.init = driver_symbol(handle, "cuInit");
+    *(void **)&driver.primary_retain = driver_symbol(handle, "cuDevicePrimaryCtxRetain");
+    *(void **)&driver.primary_release = driver_symbol(handle, "cuDevicePrimaryCtxRelease_v2");
+    *(void **)&driver.primary_reset = driver_symbol(handle, "cuDevicePrimaryCtxReset_v2");
+    *(void **)&driver.set_current = driver_symbol(handle, "cuCtxSetCurrent");
+    *(void **)&driver.alloc = driver_symbol(handle, "cuMemAlloc_v2");
+    *(void **)&driver.alloc_managed = driver_symbol(handle, "cuMemAllocManaged");
+    *(void **)&driver.alloc_pitch = driver_symbol(handle, "cuMemAllocPitch_v2");
+    *(void **)&driver.release = driver_symbol(handle, "cuMemFree_v2");
+    *(void **)&driver.get_info = driver_symbol(handle, "cuMemGetInfo_v2");
+    *(void **)&driver.set_bytes = driver_symbol(handle, "cuMemsetD8_v2");
+    *(void **)&driver.copy_back = driver_symbol(handle, "cuMemcpyDtoH_v2");
 }
 
 static CUresult context_enter(void)
@@ -112,7 +112,7 @@ static void churn_run(struct churn *churn)
     CUdeviceptr held[16] = {0};
     uint64_t state = churn->seed * 0x9E3779B97F4A7C15u + 1;
     for (unsigned long round = 0; churn->rounds == 0 || round < churn->rounds; round++) {
-        unsigned place = (unsigned) (random_next(&state) % 16);
+        unsigned place = (unsigned)(random_next(&state) % 16);
         CUresult result;
         if (held[place]) {
             result = driver.release(held[place]);
@@ -165,7 +165,7 @@ static void churn_answer(struct churn *churns, unsigned count)
     if (result)
         printf("error %d\n", result);
     else
-        printf("ok %llu %llu\n", (unsigned long long) granted, (unsigned long long) refused);
+        printf("ok %llu %llu\n", (unsigned long long)granted, (unsigned long long)refused);
 }
 
 static void command_threads(const char *arguments)
@@ -236,7 +236,7 @@ static void command_memory(const char *verb, const char *arguments)
     else if (strcmp(verb, "free") == 0)
         result = driver.release(places[index]);
     else if (strcmp(verb, "write") == 0 && sscanf(arguments, "%u %u %zu", &index, &byte, &second) == 3)
-        result = driver.set_bytes(places[index], (unsigned char) byte, second);
+        result = driver.set_bytes(places[index], (unsigned char)byte, second);
     if (result == CUDA_ERROR_OUT_OF_MEMORY && places[index] != before)
         printf("error output touched\n");
     else
@@ -266,7 +266,7 @@ static void command_fork(char *line)
     int status = 0;
     waitpid(child, &status, 0);
     if (status != 0)
-        printf("error child status %#x\n", (unsigned) status);
+        printf("error child status %#x\n", (unsigned)status);
 }
 
 static void command_hold(void)
@@ -276,7 +276,7 @@ static void command_hold(void)
     if (child == 0)
         for (;;)
             pause();
-    printf("ok %d\n", (int) child);
+    printf("ok %d\n", (int)child);
 }
 
 static void command_info(void)
@@ -326,7 +326,7 @@ static void command_run(char *line)
     else if (strcmp(line, "hold") == 0)
         command_hold();
     else if (strcmp(line, "exec") == 0) {
-        execlp("sleep", "sleep", "60", (char *) NULL);
+        execlp("sleep", "sleep", "60", (char *)NULL);
         answer(-errno);
     } else if (strcmp(line, "quit") == 0)
         exit(0);

@@ -27,9 +27,9 @@ void stage_open(struct stage *stage)
 
 static int entry_remove(const char *path, const struct stat *status, int kind, struct FTW *walk)
 {
-    (void) status;
-    (void) kind;
-    (void) walk;
+    (void)status;
+    (void)kind;
+    (void)walk;
     return remove(path);
 }
 
@@ -148,7 +148,7 @@ static _Noreturn void client_become(const struct stage *stage, const struct clie
         count++;
     }
     arguments[count] = program;
-    execvp(arguments[0], (char *const *) (uintptr_t) arguments);
+    execvp(arguments[0], (char *const *)(uintptr_t)arguments);
     _exit(127);
 }
 
@@ -184,11 +184,11 @@ void client_tell(struct client *client, const char *format, ...)
     va_start(arguments, format);
     int length = vsnprintf(line, sizeof(line) - 1, format, arguments);
     va_end(arguments);
-    assert_true(length > 0 && length < (int) sizeof(line) - 1);
+    assert_true(length > 0 && length < (int)sizeof(line) - 1);
     line[length] = '\n';
     signal(SIGPIPE, SIG_IGN);
-    ssize_t ignored = write(client->to, line, (size_t) length + 1);
-    (void) ignored; /* a client that died is seen by client_hear */
+    ssize_t ignored = write(client->to, line, (size_t)length + 1);
+    (void)ignored; /* a client that died is seen by client_hear */
 }
 
 const char *client_hear(struct client *client)
@@ -196,8 +196,8 @@ const char *client_hear(struct client *client)
     for (;;) {
         char *end = memchr(client->pending, '\n', client->pending_bytes);
         if (end) {
-            size_t length = (size_t) (end - client->pending);
-            snprintf(client->heard, sizeof(client->heard), "%.*s", (int) length, client->pending);
+            size_t length = (size_t)(end - client->pending);
+            snprintf(client->heard, sizeof(client->heard), "%.*s", (int)length, client->pending);
             client->pending_bytes -= length + 1;
             memmove(client->pending, end + 1, client->pending_bytes);
             return client->heard;
@@ -205,12 +205,12 @@ const char *client_hear(struct client *client)
         struct pollfd readable = {.fd = client->from, .events = POLLIN};
         int ready = poll(&readable, 1, PATIENCE_MS);
         if (ready == 0)
-            fail_msg("client %d did not answer within a minute", (int) client->pid);
+            fail_msg("client %d did not answer within a minute", (int)client->pid);
         ssize_t count = read(client->from, client->pending + client->pending_bytes,
                              sizeof(client->pending) - client->pending_bytes);
         if (count <= 0)
             return NULL;
-        client->pending_bytes += (size_t) count;
+        client->pending_bytes += (size_t)count;
     }
 }
 

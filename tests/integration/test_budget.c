@@ -158,8 +158,8 @@ static void last_bytes_go_to_exactly_one(void **state)
         client_expect(&a, "ok", "init");
         client_expect(&b, "ok", "init");
         uint64_t rest = 2 * GIB - 2 * CONTEXT_BYTES;
-        client_tell(&a, "race %llu", (unsigned long long) rest);
-        client_tell(&b, "race %llu", (unsigned long long) rest);
+        client_tell(&a, "race %llu", (unsigned long long)rest);
+        client_tell(&b, "race %llu", (unsigned long long)rest);
         close(open(gate, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
         int granted = 0;
         struct client *both[] = {&a, &b};
@@ -188,7 +188,7 @@ static void budget_holds_under_random_load(void **state)
     struct client clients[CLIENTS];
     uint64_t budget = 8 * CONTEXT_BYTES + 300 * MIB;
     char text[32];
-    snprintf(text, sizeof(text), "%llu", (unsigned long long) budget);
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)budget);
     for (int i = 0; i < CLIENTS; i++) {
         client_start(stage, &clients[i], &(struct client_terms){.slot = i % 2 ? "odd" : "even", .budget = text});
         client_expect(&clients[i], "ok", "init");

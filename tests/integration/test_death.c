@@ -32,7 +32,7 @@ static int stage_teardown(void **state)
 
 static void pause_us(unsigned microseconds)
 {
-    struct timespec time = {.tv_sec = microseconds / 1000000, .tv_nsec = (long) (microseconds % 1000000) * 1000};
+    struct timespec time = {.tv_sec = microseconds / 1000000, .tv_nsec = (long)(microseconds % 1000000) * 1000};
     nanosleep(&time, NULL);
 }
 
@@ -49,7 +49,7 @@ static void kills_at_random_points_leave_nothing(void **state)
     enum { KILLS = 200 };
     struct stage *stage = *state;
     const char *seed_text = getenv("SEED");
-    unsigned seed = seed_text ? (unsigned) strtoul(seed_text, NULL, 10) : (unsigned) getpid();
+    unsigned seed = seed_text ? (unsigned)strtoul(seed_text, NULL, 10) : (unsigned)getpid();
     print_message("SEED=%u\n", seed);
     struct client keeper;
     client_start(stage, &keeper, &(struct client_terms){.slot = "keeper", .budget = "4GiB"});
@@ -59,7 +59,7 @@ static void kills_at_random_points_leave_nothing(void **state)
         client_start(stage, &victim, &(struct client_terms){.slot = "victim"});
         client_expect(&victim, "ok", "init");
         client_expect(&victim, "ok", "busy %d %llu", kill_number + 1, 100 * MIB);
-        pause_us((unsigned) rand_r(&seed) % 3000);
+        pause_us((unsigned)rand_r(&seed) % 3000);
         client_end(&victim, SIGKILL);
     }
     client_expect(&keeper, "ok", "alloc 0 %llu", 4 * GIB - CONTEXT_BYTES);
@@ -72,10 +72,11 @@ static void kills_at_random_points_leave_nothing(void **state)
 }
 
 static const char *const points[] = {
-    "attach.opened",  "claim.locked",   "claim.cleared",       "claim.live",          "attach.claimed",
-    "bid.published",  "bid.looked",     "charge.in_flight",    "charge.committed",    "charge.bid_cleared",
-    "admit.granted",  "context.charged", "context.created",    "alloc.driver_returned", "alloc.recorded",
-    "free.removed",   "free.driver_returned", "free.credited", "credit.done",
+    "attach.opened",        "claim.locked",          "claim.cleared",  "claim.live",
+    "attach.claimed",       "bid.published",         "bid.looked",     "charge.in_flight",
+    "charge.committed",     "charge.bid_cleared",    "admit.granted",  "context.charged",
+    "context.created",      "alloc.driver_returned", "alloc.recorded", "free.removed",
+    "free.driver_returned", "free.credited",         "credit.done",
 };
 
 /* Runs a client into a test point; true: it got there (a point may be passed only on some of these commands). */
@@ -85,7 +86,7 @@ static void victim_run(struct stage *stage, struct client *victim, const char *p
     snprintf(testpoint, sizeof(testpoint), "%s:%s", point, deed);
     client_start(stage, victim, &(struct client_terms){.slot = "victim", .testpoints = true, .testpoint = testpoint});
     client_tell(victim, "init");
-    client_tell(victim, "alloc 0 %llu", (unsigned long long) GIB);
+    client_tell(victim, "alloc 0 %llu", (unsigned long long)GIB);
     client_tell(victim, "free 0");
     client_tell(victim, "quit");
 }
@@ -208,7 +209,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(kills_at_random_points_leave_nothing, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(kill_at_each_named_point_leaves_nothing, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(stop_at_each_named_point_costs_only_its_bytes, stage_setup, stage_teardown),
-        cmocka_unit_test_setup_teardown(orphaned_bytes_stay_charged_until_the_child_is_gone, stage_setup, stage_teardown),
+        cmocka_unit_test_setup_teardown(orphaned_bytes_stay_charged_until_the_child_is_gone, stage_setup,
+                                        stage_teardown),
         cmocka_unit_test_setup_teardown(pid_namespaces_do_not_confuse_the_living_and_the_dead, stage_setup,
                                         stage_teardown),
     };
