@@ -1,7 +1,7 @@
 # The simulator by itself.
 dist_check_SCRIPTS += tests/unit/cuda_header
 TESTS += tests/unit/cuda_header
-EXTRA_DIST += tests/unit/cuda_header.c
+EXTRA_DIST += tests/unit/cuda_header_values.c
 
 if SIMULATOR
 if HAVE_CMOCKA
