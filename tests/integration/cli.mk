@@ -1,7 +1,7 @@
 # The command: script tests over a copy of it with stand-ins for the library and the simulator, and C tests over ledgers that
 # they fill themselves.
 EXTRA_DIST += tests/integration/cli_stage.sh
-cli_scripts = tests/integration/cli_run tests/integration/cli_bad_input
+cli_scripts = tests/integration/cli_bad_input tests/integration/cli_man tests/integration/cli_run
 dist_check_SCRIPTS += $(cli_scripts)
 TESTS += $(cli_scripts)
 
