@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <jansson.h>
+#include <pty.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -455,6 +456,51 @@ static void test_table_long_name(void **state)
                  "\n\346\250\241\346\250\241\346\250\241\346\250\241\346\250\241\346\250\241~            0");
 }
 
+/* What `cubudget dump` says to a terminal of 70 columns. */
+static void dump_on_terminal(struct stage *stage)
+{
+    const struct winsize size = {.ws_row = 24, .ws_col = 70};
+    char program[4096];
+    size_t used = 0;
+    ssize_t got;
+    int terminal, status;
+    (void)snprintf(program, sizeof program, "%s/cubudget", getenv("abs_top_builddir"));
+    pid_t child = forkpty(&terminal, NULL, NULL, &size);
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)execl(program, "cubudget", "dump", (char *)NULL);
+        _exit(127);
+    }
+    while (used < sizeof stage->out - 1 && (got = read(terminal, stage->out + used, sizeof stage->out - 1 - used)) > 0)
+        used += (size_t)got; /* ends with EIO when the child has gone */
+    stage->out[used] = '\0';
+    (void)close(terminal);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* Colour on a terminal that can, unless the user says no; and lines are cut to its width. */
+static void test_terminal(void **state)
+{
+    struct stage *stage = *state;
+    ledger_furnish(stage);
+    assert_int_equal(setenv("TERM", "xterm", 1), 0);
+    (void)unsetenv("NO_COLOR");
+    dump_on_terminal(stage);
+    require_text(stage->out, "\033[33mmedium\033[0m");
+    require_text(stage->out, "  python3 serve.py --model\r\n");
+    assert_int_equal(setenv("NO_COLOR", "1", 1), 0);
+    dump_on_terminal(stage);
+    assert_null(strchr(stage->out, '\033'));
+    (void)unsetenv("NO_COLOR");
+    assert_int_equal(setenv("TERM", "dumb", 1), 0);
+    dump_on_terminal(stage);
+    assert_null(strchr(stage->out, '\033'));
+    assert_int_equal(setenv("TERM", "xterm", 1), 0);
+    (void)cubudget(stage, "dump", NULL, NULL);
+    assert_null(strchr(stage->out, '\033'));
+}
+
 /* --- check ----------------------------------------------------------------------------------------------------------- */
 
 static void test_check_good(void **state)
@@ -582,11 +628,22 @@ static void test_gc_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        stage_test(test_json_keys),       stage_test(test_json_device),       stage_test(test_json_slots),
-        stage_test(test_json_processes),  stage_test(test_json_idle),         stage_test(test_orphaned),
-        stage_test(test_table),           stage_test(test_table_long_name),   stage_test(test_check_good),
-        stage_test(test_check_json),      stage_test(test_check_over_budget), stage_test(test_check_over_limit),
-        stage_test(test_check_in_flight), stage_test(test_check_nobodys),     stage_test(test_gc),
+        stage_test(test_json_keys),
+        stage_test(test_json_device),
+        stage_test(test_json_slots),
+        stage_test(test_json_processes),
+        stage_test(test_json_idle),
+        stage_test(test_orphaned),
+        stage_test(test_table),
+        stage_test(test_table_long_name),
+        stage_test(test_terminal),
+        stage_test(test_check_good),
+        stage_test(test_check_json),
+        stage_test(test_check_over_budget),
+        stage_test(test_check_over_limit),
+        stage_test(test_check_in_flight),
+        stage_test(test_check_nobodys),
+        stage_test(test_gc),
         stage_test(test_gc_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
