@@ -47,14 +47,15 @@ stage_clear() {
     mkdir -m 700 "$CUBUDGET_DIR"
 }
 
-# preloaded COMMAND...: with the library and the simulated GPU. Options of the machine in $simulate.
+# preloaded COMMAND...: with the library and the simulated GPU. Options of the machine in $simulate. What hangs is ended after
+# two minutes, so that it fails here and not somewhere else.
 preloaded() {
-    env LD_PRELOAD="$library" LD_LIBRARY_PATH="$simulator" CUBUDGET_SIMULATE="${simulate-}" "$@"
+    timeout -k 5 120 env LD_PRELOAD="$library" LD_LIBRARY_PATH="$simulator" CUBUDGET_SIMULATE="${simulate-}" "$@"
 }
 
 # bare COMMAND...: the simulated GPU alone.
 bare() {
-    env LD_LIBRARY_PATH="$simulator" CUBUDGET_SIMULATE="${simulate-}" "$@"
+    timeout -k 5 120 env LD_LIBRARY_PATH="$simulator" CUBUDGET_SIMULATE="${simulate-}" "$@"
 }
 
 # expect WHAT WANTED GOT: one check, by equality.

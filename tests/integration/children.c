@@ -95,6 +95,7 @@ int main(int count, char **words)
     CUcontext context;
     CUdeviceptr pointer = 0;
     void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+    setvbuf(stdout, NULL, _IOLBF, 0);
     if (count < 2 || !driver)
         return 64;
     look = words[1];

@@ -168,6 +168,7 @@ static void scenes_compare(const struct scene *before, const struct scene *after
 int main(int count, char **words)
 {
     struct scene before, after;
+    setvbuf(stdout, NULL, _IOLBF, 0);
     if (count < 2)
         return 64;
     signal(SIGUSR1, handler);

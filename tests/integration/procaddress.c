@@ -152,6 +152,7 @@ int main(void)
     CUresult (*retain)(CUcontext *, CUdevice) = NULL;
     CUresult (*set_current)(CUcontext) = NULL;
     CUcontext context;
+    setvbuf(stdout, NULL, _IOLBF, 0);
     driver = dlopen("libcuda.so.1", RTLD_NOW);
     if (!driver) {
         printf("%s\n", dlerror());
