@@ -23,6 +23,6 @@ struct check_list {
 void check_add(struct check_list *list, bool good, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Does the ledger agree with itself? */
-void check_snapshot(struct check_list *list, const struct snapshot *snapshot);
+void check_snapshot(struct check_list *list, const struct ledger *ledger, const struct snapshot *snapshot);
 
 #endif

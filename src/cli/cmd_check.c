@@ -59,7 +59,7 @@ static int look(struct check_list *list, struct ledger *ledger, const char *dire
     if (snapshot_take(ledger, &snapshot) != 0)
         return fault_say(EXIT_NO_LEDGER, "no memory to look at %s; free some", ledger->path);
     check_add(list, true, "%s is a ledger of this version and whole", ledger->path);
-    check_snapshot(list, &snapshot);
+    check_snapshot(list, ledger, &snapshot);
     witnesses_check(list, &snapshot, directory);
     snapshot_free(&snapshot);
     return list->spent ? fault_say(EXIT_NO_LEDGER, "no memory to check %s; free some", ledger->path) : 0;

@@ -53,7 +53,7 @@ static bool directory_moved(const char *own, const char *installed, char moved[P
         if (BINDIR[i] == '\0' || BINDIR[i] != installed[i])
             break;
     }
-    const char *tail = BINDIR + shared; /* "/bin" */
+    const char *tail = &BINDIR[shared]; /* "/bin" */
     size_t own_length = strlen(own), tail_length = strlen(tail);
     if (own_length < tail_length || strcmp(own + own_length - tail_length, tail) != 0)
         return false;

@@ -45,6 +45,15 @@ typedef struct nvmlProcessInfo_st { /* _v2 and _v3 */
     uint32_t gpuInstanceId, computeInstanceId;
 } nvmlProcessInfo_t;
 
+typedef struct nvmlPciInfo_st { /* _v3 */
+    char busIdLegacy[16];
+    uint32_t domain, bus, device;
+    uint32_t pciDeviceId; /* the device's id above the vendor's */
+    uint32_t pciSubSystemId;
+    char busId[32];
+} nvmlPciInfo_t;
+
+_Static_assert(sizeof(nvmlPciInfo_t) == 68, "NVML ABI");
 _Static_assert(sizeof(nvmlMemory_t) == 24, "NVML ABI");
 _Static_assert(sizeof(nvmlMemory_v2_t) == 40, "NVML ABI");
 _Static_assert(sizeof(nvmlProcessInfo_v1_t) == 16, "NVML ABI");

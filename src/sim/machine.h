@@ -1,13 +1,14 @@
 /*
- * The simulated machine: what its processes share, and what the command may read of it.
+ * The simulated machine, as the command and the tests may read it: the witness's figures.
  *
- * A file "simulator-NAME.machine" in $CUBUDGET_DIR (where that is unset: /dev/shm/cubudget-UID), NAME from the option
- * machine=NAME (default "default"). Part of the simulator and written by it alone; the command reads the witness's
- * figures through sim_machine_read. Shares no code with src/ledger.
+ * A machine is a file "simulator-NAME.machine" in $CUBUDGET_DIR (where that is unset: /dev/shm/cubudget-UID), NAME from
+ * the option machine=NAME (default "default"). Part of the simulator and written by it alone. Shares no code with
+ * src/ledger. Called from any thread; each call opens the file by itself and leaves nothing open.
  */
 #ifndef SIM_MACHINE_H
 #define SIM_MACHINE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum { SIM_DEVICES = 16 };
@@ -22,10 +23,14 @@ struct sim_figures {
     } device[SIM_DEVICES];
 };
 
-/* Reads the figures of a machine's file. 0; -ENOENT: no such machine; -EPROTO: not one of ours; -errno. Read-only. */
+/* Reads the figures of a machine's file, and moves on the memory of the dead as any other process would.
+ * 0; -ENOENT: no such machine; -EPROTO: not one of ours; -errno. */
 int sim_machine_read(const char *directory, const char *name, struct sim_figures *figures);
 
-/* Removes a machine that no process uses. 0; -EBUSY; -ENOENT; -errno. */
+/* Removes a machine that no process uses. 0; -EBUSY; -ENOENT; -EPROTO; -errno. */
 int sim_machine_remove(const char *directory, const char *name);
+
+/* Checks the text of CUBUDGET_SIMULATE. 0, or -EINVAL with one sentence in fault: what is wrong and what to write. */
+int sim_options_check(const char *text, char *fault, size_t fault_bytes);
 
 #endif

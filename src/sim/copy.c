@@ -1,0 +1,390 @@
+/*
+ * Copies of linear memory: all forms, by the calling thread, before the call returns. What they touch is held for as long
+ * (span_take), and must lie in one allocation; the copy itself is under no lock. Arrays are not real yet.
+ */
+#include "sim/sim.h"
+
+#include <string.h>
+
+static CUresult copy_linear(uint64_t to, enum span_kind to_kind, uint64_t from, enum span_kind from_kind,
+                            uint64_t bytes)
+{
+    struct span target, source;
+    CUresult result = span_take(&target, to, bytes, to_kind);
+    if (result != CUDA_SUCCESS)
+        return result;
+    result = span_take(&source, from, bytes, from_kind);
+    if (result == CUDA_SUCCESS && bytes > 0)
+        memmove(target.bytes, source.bytes, bytes);
+    span_release(&target);
+    if (result == CUDA_SUCCESS)
+        span_release(&source);
+    return result;
+}
+
+static uint64_t host_address(const void *pointer)
+{
+    return (uint64_t)(uintptr_t)pointer;
+}
+
+#define SIM_ENTER_STREAM(stream)                                                                                       \
+    SIM_ENTER();                                                                                                       \
+    do {                                                                                                               \
+        CUcontext enter_context_;                                                                                      \
+        CUresult enter_stream_ = stream_check(stream, &enter_context_);                                                \
+        if (enter_stream_ != CUDA_SUCCESS)                                                                             \
+            return enter_stream_;                                                                                      \
+    } while (0)
+
+SIM_API CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_linear(to, SPAN_ANY, from, SPAN_ANY, bytes);
+}
+
+SIM_API CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_linear(to, SPAN_ANY, from, SPAN_ANY, bytes);
+}
+
+SIM_API CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_linear(to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
+}
+
+SIM_API CUresult cuMemcpyHtoD(CUdeviceptr_v1 to, const void *from, unsigned bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_linear(to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
+}
+
+SIM_API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_linear(to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
+}
+
+SIM_API CUresult cuMemcpyHtoDAsync(CUdeviceptr_v1 to, const void *from, unsigned bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_linear(to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
+}
+
+SIM_API CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_linear(host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
+}
+
+SIM_API CUresult cuMemcpyDtoH(void *to, CUdeviceptr_v1 from, unsigned bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_linear(host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
+}
+
+SIM_API CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_linear(host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
+}
+
+SIM_API CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr_v1 from, unsigned bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_linear(host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
+}
+
+SIM_API CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+}
+
+SIM_API CUresult cuMemcpyDtoD(CUdeviceptr_v1 to, CUdeviceptr_v1 from, unsigned bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+}
+
+SIM_API CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+}
+
+SIM_API CUresult cuMemcpyDtoDAsync(CUdeviceptr_v1 to, CUdeviceptr_v1 from, unsigned bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+}
+
+static bool contexts_are_alive(CUcontext one, CUcontext other)
+{
+    sim_lock();
+    bool alive = context_is_alive(one) && context_is_alive(other);
+    sim_unlock();
+    return alive;
+}
+
+SIM_API CUresult cuMemcpyPeer(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
+                              size_t bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    if (!contexts_are_alive(to_context, from_context))
+        return CUDA_ERROR_INVALID_CONTEXT;
+    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+}
+
+SIM_API CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
+                                   size_t bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    if (!contexts_are_alive(to_context, from_context))
+        return CUDA_ERROR_INVALID_CONTEXT;
+    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+}
+
+/* One side of a copy in two or three dimensions. */
+struct side {
+    uint64_t address, pitch, rows; /* rows: from one plane to the next */
+    uint64_t x, y, z;
+    enum span_kind kind;
+    struct span span;
+};
+
+/* The size of a copy in bytes, rows and planes. */
+struct extent {
+    uint64_t width, height, depth;
+};
+
+/* 0; INVALID_VALUE; NOT_SUPPORTED for arrays. */
+static CUresult side_read(struct side *side, unsigned type, const void *host, CUdeviceptr device)
+{
+    switch (type) {
+    case CU_MEMORYTYPE_HOST:
+        side->address = host_address(host);
+        side->kind = SPAN_ANY;
+        return CUDA_SUCCESS;
+    case CU_MEMORYTYPE_DEVICE:
+        side->address = device;
+        side->kind = SPAN_DEVICE;
+        return CUDA_SUCCESS;
+    case CU_MEMORYTYPE_UNIFIED:
+        side->address = device;
+        side->kind = SPAN_ANY;
+        return CUDA_SUCCESS;
+    case CU_MEMORYTYPE_ARRAY:
+        return CUDA_ERROR_NOT_SUPPORTED;
+    default:
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+}
+
+/* Holds all that a side's part of the copy touches, from its first byte to its last. */
+static CUresult side_take(struct side *side, const struct extent *extent)
+{
+    uint64_t plane, first, last, more;
+    if (side->pitch == 0)
+        side->pitch = extent->width + side->x;
+    if (side->rows == 0)
+        side->rows = extent->height + side->y;
+    if (extent->width > side->pitch || side->x > side->pitch - extent->width || extent->height > side->rows ||
+        __builtin_mul_overflow(side->pitch, side->rows, &plane) || __builtin_mul_overflow(plane, side->z, &first) ||
+        __builtin_mul_overflow(side->pitch, side->y, &more) || __builtin_add_overflow(first, more, &first) ||
+        __builtin_add_overflow(first, side->x, &first) || __builtin_mul_overflow(plane, extent->depth - 1, &last) ||
+        __builtin_mul_overflow(side->pitch, extent->height - 1, &more) || __builtin_add_overflow(last, more, &last) ||
+        __builtin_add_overflow(last, extent->width, &last) || __builtin_add_overflow(side->address, first, &first))
+        return CUDA_ERROR_INVALID_VALUE;
+    return span_take(&side->span, first, last, side->kind);
+}
+
+static void rows_copy(const struct side *to, const struct side *from, const struct extent *extent)
+{
+    for (uint64_t z = 0; z < extent->depth; z++)
+        for (uint64_t y = 0; y < extent->height; y++)
+            memmove(to->span.bytes + z * to->pitch * to->rows + y * to->pitch,
+                    from->span.bytes + z * from->pitch * from->rows + y * from->pitch, extent->width);
+}
+
+static CUresult copy_box(struct side *to, struct side *from, const struct extent *extent)
+{
+    if (extent->width == 0 || extent->height == 0 || extent->depth == 0)
+        return CUDA_SUCCESS;
+    CUresult result = side_take(to, extent);
+    if (result != CUDA_SUCCESS)
+        return result;
+    result = side_take(from, extent);
+    if (result == CUDA_SUCCESS) {
+        rows_copy(to, from, extent);
+        span_release(&from->span);
+    }
+    span_release(&to->span);
+    return result;
+}
+
+static CUresult copy_2d(const CUDA_MEMCPY2D *copy)
+{
+    if (!copy)
+        return CUDA_ERROR_INVALID_VALUE;
+    struct side from = {.pitch = copy->srcPitch, .x = copy->srcXInBytes, .y = copy->srcY};
+    struct side to = {.pitch = copy->dstPitch, .x = copy->dstXInBytes, .y = copy->dstY};
+    struct extent extent = {copy->WidthInBytes, copy->Height, 1};
+    CUresult result = side_read(&from, copy->srcMemoryType, copy->srcHost, copy->srcDevice);
+    if (result == CUDA_SUCCESS)
+        result = side_read(&to, copy->dstMemoryType, copy->dstHost, copy->dstDevice);
+    return result == CUDA_SUCCESS ? copy_box(&to, &from, &extent) : result;
+}
+
+/* The structure of the 32-bit interface, widened. */
+static CUresult copy_2d_v1(const CUDA_MEMCPY2D_v1 *copy)
+{
+    if (!copy)
+        return CUDA_ERROR_INVALID_VALUE;
+    CUDA_MEMCPY2D wide = {
+        .srcXInBytes = copy->srcXInBytes,
+        .srcY = copy->srcY,
+        .srcMemoryType = copy->srcMemoryType,
+        .srcHost = copy->srcHost,
+        .srcDevice = copy->srcDevice,
+        .srcPitch = copy->srcPitch,
+        .dstXInBytes = copy->dstXInBytes,
+        .dstY = copy->dstY,
+        .dstMemoryType = copy->dstMemoryType,
+        .dstHost = copy->dstHost,
+        .dstDevice = copy->dstDevice,
+        .dstPitch = copy->dstPitch,
+        .WidthInBytes = copy->WidthInBytes,
+        .Height = copy->Height,
+    };
+    return copy_2d(&wide);
+}
+
+SIM_API CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *copy)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_2d(copy);
+}
+
+SIM_API CUresult cuMemcpy2D(const CUDA_MEMCPY2D_v1 *copy)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_2d_v1(copy);
+}
+
+SIM_API CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *copy)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_2d(copy);
+}
+
+SIM_API CUresult cuMemcpy2DUnaligned(const CUDA_MEMCPY2D_v1 *copy)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_2d_v1(copy);
+}
+
+SIM_API CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *copy, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_2d(copy);
+}
+
+SIM_API CUresult cuMemcpy2DAsync(const CUDA_MEMCPY2D_v1 *copy, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_2d_v1(copy);
+}
+
+static CUresult copy_3d(const CUDA_MEMCPY3D *copy)
+{
+    if (!copy)
+        return CUDA_ERROR_INVALID_VALUE;
+    struct side from = {
+        .pitch = copy->srcPitch, .rows = copy->srcHeight, .x = copy->srcXInBytes, .y = copy->srcY, .z = copy->srcZ};
+    struct side to = {
+        .pitch = copy->dstPitch, .rows = copy->dstHeight, .x = copy->dstXInBytes, .y = copy->dstY, .z = copy->dstZ};
+    struct extent extent = {copy->WidthInBytes, copy->Height, copy->Depth};
+    CUresult result = side_read(&from, copy->srcMemoryType, copy->srcHost, copy->srcDevice);
+    if (result == CUDA_SUCCESS)
+        result = side_read(&to, copy->dstMemoryType, copy->dstHost, copy->dstDevice);
+    return result == CUDA_SUCCESS ? copy_box(&to, &from, &extent) : result;
+}
+
+static CUresult copy_3d_v1(const CUDA_MEMCPY3D_v1 *copy)
+{
+    if (!copy)
+        return CUDA_ERROR_INVALID_VALUE;
+    CUDA_MEMCPY3D wide = {
+        .srcXInBytes = copy->srcXInBytes,
+        .srcY = copy->srcY,
+        .srcZ = copy->srcZ,
+        .srcMemoryType = copy->srcMemoryType,
+        .srcHost = copy->srcHost,
+        .srcDevice = copy->srcDevice,
+        .srcPitch = copy->srcPitch,
+        .srcHeight = copy->srcHeight,
+        .dstXInBytes = copy->dstXInBytes,
+        .dstY = copy->dstY,
+        .dstZ = copy->dstZ,
+        .dstMemoryType = copy->dstMemoryType,
+        .dstHost = copy->dstHost,
+        .dstDevice = copy->dstDevice,
+        .dstPitch = copy->dstPitch,
+        .dstHeight = copy->dstHeight,
+        .WidthInBytes = copy->WidthInBytes,
+        .Height = copy->Height,
+        .Depth = copy->Depth,
+    };
+    return copy_3d(&wide);
+}
+
+SIM_API CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *copy)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_3d(copy);
+}
+
+SIM_API CUresult cuMemcpy3D(const CUDA_MEMCPY3D_v1 *copy)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_3d_v1(copy);
+}
+
+SIM_API CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *copy, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_3d(copy);
+}
+
+SIM_API CUresult cuMemcpy3DAsync(const CUDA_MEMCPY3D_v1 *copy, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_3d_v1(copy);
+}
+
+/* The structure between contexts has the contexts where the other has reserved fields, and is otherwise the same. */
+static CUresult copy_3d_peer(const CUDA_MEMCPY3D_PEER *copy)
+{
+    _Static_assert(sizeof(CUDA_MEMCPY3D_PEER) == sizeof(CUDA_MEMCPY3D), "the two have one layout");
+    CUDA_MEMCPY3D same;
+    if (!copy)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!contexts_are_alive(copy->srcContext, copy->dstContext))
+        return CUDA_ERROR_INVALID_CONTEXT;
+    memcpy(&same, copy, sizeof(same));
+    return copy_3d(&same);
+}
+
+SIM_API CUresult cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER *copy)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_3d_peer(copy);
+}
+
+SIM_API CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *copy, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    return copy_3d_peer(copy);
+}

@@ -1,0 +1,450 @@
+/*
+ * Device memory: allocated, freed, looked up and held while copies work on it. What it costs is what was measured: 2 MiB
+ * blocks; requests of up to 1 MiB share blocks of their context, 512 bytes at a time, and a block goes back with the
+ * last of them; managed memory is paid for whole at its creation. All state under sim_lock.
+ */
+#include "sim/block.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SHARED_MOST_BYTES (1ULL << 20)
+
+static uint64_t last_id;
+
+uint64_t memory_next_id(void)
+{
+    return ++last_id;
+}
+
+static unsigned block_device(const struct block *block)
+{
+    return sim_process.physical[block->owner->device];
+}
+
+static void block_link(struct block *block)
+{
+    block->previous = NULL;
+    block->next = block->owner->blocks;
+    if (block->next)
+        block->next->previous = block;
+    block->owner->blocks = block;
+}
+
+static void block_unlink(struct block *block)
+{
+    if (block->next)
+        block->next->previous = block->previous;
+    if (block->previous)
+        block->previous->next = block->next;
+    else
+        block->owner->blocks = block->next;
+    block->next = block->previous = NULL;
+}
+
+/* Charges and makes a block of that many granules. NULL: the card or the host has not the room. */
+static struct block *block_new(CUcontext owner, uint64_t granules, bool managed, bool low)
+{
+    unsigned device = sim_process.physical[owner->device];
+    if (granules > UINT64_MAX / GRANULE_BYTES ||
+        machine_charge(&sim_process.machine, device, granules * GRANULE_BYTES) != 0)
+        return NULL;
+    struct block *block = calloc(1, sizeof(*block));
+    if (block) {
+        block->owner = owner;
+        block->granules = granules;
+        block->managed = managed;
+        if (address_take(block, low)) {
+            block_link(block);
+            return block;
+        }
+    }
+    free(block);
+    machine_credit(&sim_process.machine, device, granules * GRANULE_BYTES);
+    return NULL;
+}
+
+/* Takes a block from its owner and gives its bytes back to the card. True: nobody works on it, so memory_dispose may
+ * have it; else the last span_release will. */
+static bool block_end(struct block *block)
+{
+    block_unlink(block);
+    block->freed = true;
+    machine_credit(&sim_process.machine, block_device(block), block->granules * GRANULE_BYTES);
+    return block->holds == 0;
+}
+
+/* Unmaps before the address is left: the address of managed memory must not have been given to another by then. */
+void memory_dispose(struct block *dead)
+{
+    while (dead) {
+        struct block *block = dead;
+        dead = dead->next;
+        address_unmap(block);
+        sim_lock();
+        address_leave(block);
+        sim_unlock();
+        free(block->shares);
+        free(block);
+    }
+}
+
+struct block *memory_end_context(CUcontext context)
+{
+    struct block *dead = NULL;
+    while (context->blocks) {
+        struct block *block = context->blocks;
+        if (block_end(block)) {
+            block->next = dead;
+            dead = block;
+        }
+    }
+    return dead;
+}
+
+/* Finds a run of free units in a shared block. BLOCK_UNITS: none. */
+static unsigned shares_search(const struct shares *shares, unsigned units)
+{
+    if (shares->free_units < units)
+        return BLOCK_UNITS;
+    unsigned run = 0;
+    for (unsigned unit = 0; unit < BLOCK_UNITS; unit++) {
+        run = shares->first[unit] ? 0 : run + 1;
+        if (run == units)
+            return unit + 1 - units;
+    }
+    return BLOCK_UNITS;
+}
+
+static uint64_t shares_take(struct block *block, unsigned unit, uint64_t bytes)
+{
+    struct shares *shares = block->shares;
+    unsigned units = (unsigned)((bytes + UNIT_BYTES - 1) / UNIT_BYTES);
+    for (unsigned i = 0; i < units; i++)
+        shares->first[unit + i] = (uint16_t)(unit + 1);
+    shares->bytes[unit] = (uint32_t)bytes;
+    shares->id[unit] = memory_next_id();
+    shares->free_units -= units;
+    return block->base + (uint64_t)unit * UNIT_BYTES;
+}
+
+static bool block_is_low(const struct block *block)
+{
+    return block->base >> 32 == 0;
+}
+
+static uint64_t small_allocate(CUcontext context, uint64_t bytes, bool low)
+{
+    unsigned units = (unsigned)((bytes + UNIT_BYTES - 1) / UNIT_BYTES);
+    for (struct block *block = context->blocks; block; block = block->next) {
+        if (!block->shares || block_is_low(block) != low)
+            continue;
+        unsigned unit = shares_search(block->shares, units);
+        if (unit < BLOCK_UNITS)
+            return shares_take(block, unit, bytes);
+    }
+    struct shares *shares = calloc(1, sizeof(*shares));
+    struct block *block = shares ? block_new(context, 1, false, low) : NULL;
+    if (!block) {
+        free(shares);
+        return 0;
+    }
+    shares->free_units = BLOCK_UNITS;
+    block->shares = shares;
+    return shares_take(block, 0, bytes);
+}
+
+static uint64_t large_allocate(CUcontext context, uint64_t bytes, bool managed, bool low)
+{
+    struct block *block = block_new(context, (bytes - 1) / GRANULE_BYTES + 1, managed, low);
+    if (!block)
+        return 0;
+    block->bytes = bytes;
+    block->id = memory_next_id();
+    return block->base;
+}
+
+CUresult memory_allocate(CUcontext context, uint64_t bytes, bool managed, bool low, uint64_t *address)
+{
+    uint64_t taken = 0;
+    if (bytes == 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    sim_lock();
+    if (!atomic_load(&context->alive)) {
+        sim_unlock();
+        return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    }
+    if (bytes <= SHARED_MOST_BYTES && !managed)
+        taken = small_allocate(context, bytes, low);
+    else
+        taken = large_allocate(context, bytes, managed, low);
+    sim_unlock();
+    if (!taken)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    *address = taken;
+    return CUDA_SUCCESS;
+}
+
+bool memory_find(uint64_t address, struct allocation *allocation)
+{
+    struct block *block = address_block(address);
+    if (!block || block->freed)
+        return false;
+    *allocation = (struct allocation){.base = block->base,
+                                      .bytes = block->bytes,
+                                      .block = block,
+                                      .managed = block->managed,
+                                      .owner = block->owner,
+                                      .id = block->id};
+    if (block->shares) {
+        unsigned first = block->shares->first[(address - block->base) / UNIT_BYTES];
+        if (first == 0)
+            return false;
+        allocation->base += (uint64_t)(first - 1) * UNIT_BYTES;
+        allocation->bytes = block->shares->bytes[first - 1];
+        allocation->id = block->shares->id[first - 1];
+    }
+    return address - allocation->base < allocation->bytes;
+}
+
+/* Frees one allocation; returns the block to dispose of, if that was its last and nobody works on it. */
+static struct block *allocation_end(const struct allocation *allocation)
+{
+    struct block *block = allocation->block;
+    struct shares *shares = block->shares;
+    if (shares) {
+        unsigned unit = (unsigned)((allocation->base - block->base) / UNIT_BYTES);
+        for (unsigned i = unit; i < BLOCK_UNITS && shares->first[i] == unit + 1; i++) {
+            shares->first[i] = 0;
+            shares->free_units++;
+        }
+        if (shares->free_units < BLOCK_UNITS)
+            return NULL;
+    }
+    return block_end(block) ? block : NULL;
+}
+
+CUresult memory_free(uint64_t address)
+{
+    struct allocation allocation;
+    struct block *dead = NULL;
+    if (address == 0)
+        return CUDA_SUCCESS;
+    sim_lock();
+    bool found = memory_find(address, &allocation) && allocation.base == address;
+    if (found)
+        dead = allocation_end(&allocation);
+    sim_unlock();
+    memory_dispose(dead);
+    return found ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult span_take(struct span *span, uint64_t address, uint64_t bytes, enum span_kind kind)
+{
+    struct allocation allocation;
+    CUresult result = CUDA_SUCCESS;
+    *span = (struct span){.bytes = (unsigned char *)(uintptr_t)address};
+    if (bytes == 0)
+        return CUDA_SUCCESS;
+    sim_lock();
+    if (memory_is_device_range(address)) {
+        if (!memory_find(address, &allocation) || bytes > allocation.bytes - (address - allocation.base)) {
+            result = CUDA_ERROR_INVALID_VALUE;
+        } else {
+            span->block = allocation.block;
+            span->bytes = allocation.block->data + (address - allocation.block->base);
+            allocation.block->holds++;
+        }
+    } else {
+        const struct host_range *range = host_find(address);
+        bool inside = range && bytes <= range->bytes - (address - range->address);
+        if (address == 0 || (kind == SPAN_DEVICE && !inside))
+            result = CUDA_ERROR_INVALID_VALUE;
+    }
+    sim_unlock();
+    return result;
+}
+
+void span_release(struct span *span)
+{
+    struct block *block = span->block;
+    if (!block)
+        return;
+    sim_lock();
+    bool last = --block->holds == 0 && block->freed;
+    if (last)
+        block->next = NULL;
+    sim_unlock();
+    if (last)
+        memory_dispose(block);
+    span->block = NULL;
+}
+
+SIM_API CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
+{
+    SIM_ENTER_CONTEXT(context);
+    return address ? memory_allocate(context, bytes, false, false, address) : CUDA_ERROR_INVALID_VALUE;
+}
+
+SIM_API CUresult cuMemAlloc(CUdeviceptr_v1 *address, unsigned bytes)
+{
+    SIM_ENTER_CONTEXT(context);
+    uint64_t taken = 0;
+    CUresult result = address ? memory_allocate(context, bytes, false, true, &taken) : CUDA_ERROR_INVALID_VALUE;
+    if (result == CUDA_SUCCESS)
+        *address = (CUdeviceptr_v1)taken;
+    return result;
+}
+
+/* flags: 1 attached to all streams, 2 to the host */
+SIM_API CUresult cuMemAllocManaged(CUdeviceptr *address, size_t bytes, unsigned flags)
+{
+    SIM_ENTER_CONTEXT(context);
+    if (!address || (flags != 1 && flags != 2))
+        return CUDA_ERROR_INVALID_VALUE;
+    return memory_allocate(context, bytes, true, false, address);
+}
+
+static CUresult pitch_allocate(CUcontext context, uint64_t width, uint64_t height, unsigned element, bool low,
+                               uint64_t *address, uint64_t *pitch_bytes)
+{
+    uint64_t bytes;
+    if (width == 0 || height == 0 || width > UINT64_MAX - UNIT_BYTES || (element != 4 && element != 8 && element != 16))
+        return CUDA_ERROR_INVALID_VALUE;
+    uint64_t pitch = (width + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES;
+    if (__builtin_mul_overflow(pitch, height, &bytes))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    CUresult result = memory_allocate(context, bytes, false, low, address);
+    if (result == CUDA_SUCCESS)
+        *pitch_bytes = pitch;
+    return result;
+}
+
+SIM_API CUresult cuMemAllocPitch_v2(CUdeviceptr *address, size_t *pitch, size_t width, size_t height, unsigned element)
+{
+    SIM_ENTER_CONTEXT(context);
+    uint64_t taken = 0, pitch_bytes = 0;
+    if (!address || !pitch)
+        return CUDA_ERROR_INVALID_VALUE;
+    CUresult result = pitch_allocate(context, width, height, element, false, &taken, &pitch_bytes);
+    if (result == CUDA_SUCCESS) {
+        *address = taken;
+        *pitch = pitch_bytes;
+    }
+    return result;
+}
+
+SIM_API CUresult cuMemAllocPitch(CUdeviceptr_v1 *address, unsigned *pitch, unsigned width, unsigned height,
+                                 unsigned element)
+{
+    SIM_ENTER_CONTEXT(context);
+    uint64_t taken = 0, pitch_bytes = 0;
+    if (!address || !pitch)
+        return CUDA_ERROR_INVALID_VALUE;
+    CUresult result = pitch_allocate(context, width, height, element, true, &taken, &pitch_bytes);
+    if (result == CUDA_SUCCESS) {
+        *address = (CUdeviceptr_v1)taken;
+        *pitch = (unsigned)pitch_bytes;
+    }
+    return result;
+}
+
+/* Needs no current context: an address says what it belongs to (programs free after they popped their last one). */
+SIM_API CUresult cuMemFree_v2(CUdeviceptr address)
+{
+    SIM_ENTER();
+    return memory_free(address);
+}
+
+SIM_API CUresult cuMemFree(CUdeviceptr_v1 address)
+{
+    SIM_ENTER();
+    return memory_free(address);
+}
+
+/* Also frees what cuMemAlloc made, as measured. */
+SIM_API CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
+{
+    SIM_ENTER();
+    CUcontext context;
+    CUresult result = stream_check(stream, &context);
+    return result == CUDA_SUCCESS ? memory_free(address) : result;
+}
+
+static void info_read(CUcontext context, uint64_t *free_bytes, uint64_t *total_bytes)
+{
+    const struct machine_shared *shared = sim_process.machine.shared;
+    uint64_t used_bytes = machine_used(&sim_process.machine, sim_process.physical[context->device]);
+    *total_bytes = shared->memory_bytes;
+    *free_bytes = shared->memory_bytes - shared->baseline_bytes - used_bytes;
+}
+
+SIM_API CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
+{
+    SIM_ENTER_CONTEXT(context);
+    uint64_t free_now, total;
+    if (!free_bytes || !total_bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    info_read(context, &free_now, &total);
+    *free_bytes = free_now;
+    *total_bytes = total;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemGetInfo(unsigned *free_bytes, unsigned *total_bytes)
+{
+    SIM_ENTER_CONTEXT(context);
+    uint64_t free_now, total;
+    if (!free_bytes || !total_bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    info_read(context, &free_now, &total);
+    *free_bytes = free_now > UINT32_MAX ? UINT32_MAX : (unsigned)free_now;
+    *total_bytes = total > UINT32_MAX ? UINT32_MAX : (unsigned)total;
+    return CUDA_SUCCESS;
+}
+
+/* The allocation an address lies in; pinned host memory counts as well. */
+static CUresult range_find(uint64_t address, uint64_t *base, uint64_t *bytes)
+{
+    struct allocation allocation;
+    CUresult result = CUDA_SUCCESS;
+    sim_lock();
+    const struct host_range *range = host_find(address);
+    if (memory_find(address, &allocation)) {
+        *base = allocation.base;
+        *bytes = allocation.bytes;
+    } else if (range) {
+        *base = range->address;
+        *bytes = range->bytes;
+    } else {
+        result = CUDA_ERROR_NOT_FOUND;
+    }
+    sim_unlock();
+    return result;
+}
+
+SIM_API CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr address)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    uint64_t found_base, found_bytes;
+    CUresult result = range_find(address, &found_base, &found_bytes);
+    if (result == CUDA_SUCCESS && base)
+        *base = found_base;
+    if (result == CUDA_SUCCESS && bytes)
+        *bytes = found_bytes;
+    return result;
+}
+
+SIM_API CUresult cuMemGetAddressRange(CUdeviceptr_v1 *base, unsigned *bytes, CUdeviceptr_v1 address)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    uint64_t found_base, found_bytes;
+    CUresult result = range_find(address, &found_base, &found_bytes);
+    if (result == CUDA_SUCCESS && base)
+        *base = (CUdeviceptr_v1)found_base;
+    if (result == CUDA_SUCCESS && bytes)
+        *bytes = (unsigned)found_bytes;
+    return result;
+}

@@ -1,0 +1,76 @@
+/* Sets of device memory: all widths, linear and pitched, by the calling thread, before the call returns. No lock. */
+#include "sim/sim.h"
+
+#include <string.h>
+
+/* Fills one row of `count` elements of `element` bytes. */
+static void row_set(unsigned char *row, const void *value, unsigned element, uint64_t count)
+{
+    if (element == 1) {
+        memset(row, *(const unsigned char *)value, count);
+        return;
+    }
+    for (uint64_t i = 0; i < count; i++)
+        memcpy(row + i * element, value, element);
+}
+
+static CUresult memory_set(CUdeviceptr address, uint64_t pitch, const void *value, unsigned element, uint64_t width,
+                           uint64_t height, CUstream stream)
+{
+    CUcontext context;
+    struct span span;
+    uint64_t row_bytes, bytes;
+    CUresult result = stream_check(stream, &context);
+    if (result != CUDA_SUCCESS)
+        return result;
+    if (width == 0 || height == 0)
+        return CUDA_SUCCESS;
+    if (address % element || __builtin_mul_overflow(width, element, &row_bytes) || (height > 1 && pitch < row_bytes) ||
+        __builtin_mul_overflow(pitch, height - 1, &bytes) || __builtin_add_overflow(bytes, row_bytes, &bytes))
+        return CUDA_ERROR_INVALID_VALUE;
+    result = span_take(&span, address, bytes, SPAN_DEVICE);
+    if (result != CUDA_SUCCESS)
+        return result;
+    for (uint64_t row = 0; row < height; row++)
+        row_set(span.bytes + row * pitch, value, element, width);
+    span_release(&span);
+    return CUDA_SUCCESS;
+}
+
+/* The six names of one width: linear and pitched; now, on a stream, and of the 32-bit interface. */
+#define SIM_MEMSET(name, name_2d, type)                                                                                \
+    SIM_API CUresult name##_v2(CUdeviceptr to, type value, size_t count)                                               \
+    {                                                                                                                  \
+        SIM_ENTER();                                                                                                   \
+        return memory_set(to, 0, &value, sizeof(value), count, 1, NULL);                                               \
+    }                                                                                                                  \
+    SIM_API CUresult name(CUdeviceptr_v1 to, type value, unsigned count)                                               \
+    {                                                                                                                  \
+        SIM_ENTER();                                                                                                   \
+        return memory_set(to, 0, &value, sizeof(value), count, 1, NULL);                                               \
+    }                                                                                                                  \
+    SIM_API CUresult name##Async(CUdeviceptr to, type value, size_t count, CUstream stream)                            \
+    {                                                                                                                  \
+        SIM_ENTER();                                                                                                   \
+        return memory_set(to, 0, &value, sizeof(value), count, 1, stream);                                             \
+    }                                                                                                                  \
+    SIM_API CUresult name_2d##_v2(CUdeviceptr to, size_t pitch, type value, size_t width, size_t height)               \
+    {                                                                                                                  \
+        SIM_ENTER();                                                                                                   \
+        return memory_set(to, pitch, &value, sizeof(value), width, height, NULL);                                      \
+    }                                                                                                                  \
+    SIM_API CUresult name_2d(CUdeviceptr_v1 to, unsigned pitch, type value, unsigned width, unsigned height)           \
+    {                                                                                                                  \
+        SIM_ENTER();                                                                                                   \
+        return memory_set(to, pitch, &value, sizeof(value), width, height, NULL);                                      \
+    }                                                                                                                  \
+    SIM_API CUresult name_2d##Async(CUdeviceptr to, size_t pitch, type value, size_t width, size_t height,             \
+                                    CUstream stream)                                                                   \
+    {                                                                                                                  \
+        SIM_ENTER();                                                                                                   \
+        return memory_set(to, pitch, &value, sizeof(value), width, height, stream);                                    \
+    }
+
+SIM_MEMSET(cuMemsetD8, cuMemsetD2D8, unsigned char)
+SIM_MEMSET(cuMemsetD16, cuMemsetD2D16, unsigned short)
+SIM_MEMSET(cuMemsetD32, cuMemsetD2D32, unsigned int)

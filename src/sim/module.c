@@ -1,0 +1,454 @@
+/*
+ * Modules and kernels. Any image that is not empty loads; what it has are a few kernels by name, which run on the CPU in
+ * the calling thread. A kernel that touches memory that is not there faults its context, as on a card.
+ *
+ *   fill_u32(u64 to, u32 value, u64 count)               to[i] = value
+ *   saxpy_f32(f32 a, u64 x, u64 y, u64 count)            y[i] = a * x[i] + y[i]
+ *   spin_ms(u32 milliseconds)                            keeps the device busy for that long
+ *
+ * A handle is valid if it is in its list. The lists are under sim_lock; no lock is held while a kernel runs.
+ */
+#include "sim/sim.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+struct kernel {
+    const char *name;
+    CUresult (*run)(void **parameters);
+};
+
+struct CUfunc_st {
+    CUfunction next;
+    CUmodule module;
+    const struct kernel *kernel;
+};
+
+struct CUmod_st {
+    bool loaded;
+    CUmodule next;
+    CUcontext context;
+    uint64_t generation;
+};
+
+static CUmodule modules;
+static CUfunction functions;
+
+static uint64_t parameter_u64(void **parameters, unsigned index)
+{
+    uint64_t value;
+    memcpy(&value, parameters[index], sizeof(value));
+    return value;
+}
+
+static uint32_t parameter_u32(void **parameters, unsigned index)
+{
+    uint32_t value;
+    memcpy(&value, parameters[index], sizeof(value));
+    return value;
+}
+
+static CUresult fill_u32(void **parameters)
+{
+    struct span to;
+    uint32_t value = parameter_u32(parameters, 1);
+    uint64_t count = parameter_u64(parameters, 2), bytes;
+    if (__builtin_mul_overflow(count, sizeof(value), &bytes) ||
+        span_take(&to, parameter_u64(parameters, 0), bytes, SPAN_DEVICE) != CUDA_SUCCESS)
+        return CUDA_ERROR_ILLEGAL_ADDRESS;
+    for (uint64_t i = 0; i < count; i++)
+        memcpy(to.bytes + i * sizeof(value), &value, sizeof(value));
+    span_release(&to);
+    return CUDA_SUCCESS;
+}
+
+static CUresult saxpy_f32(void **parameters)
+{
+    struct span x, y;
+    float a, left, right;
+    uint64_t count = parameter_u64(parameters, 3), bytes;
+    memcpy(&a, parameters[0], sizeof(a));
+    if (__builtin_mul_overflow(count, sizeof(float), &bytes) ||
+        span_take(&x, parameter_u64(parameters, 1), bytes, SPAN_DEVICE) != CUDA_SUCCESS)
+        return CUDA_ERROR_ILLEGAL_ADDRESS;
+    CUresult result = span_take(&y, parameter_u64(parameters, 2), bytes, SPAN_DEVICE);
+    for (uint64_t i = 0; result == CUDA_SUCCESS && i < count; i++) {
+        memcpy(&left, x.bytes + i * sizeof(float), sizeof(float));
+        memcpy(&right, y.bytes + i * sizeof(float), sizeof(float));
+        right += a * left;
+        memcpy(y.bytes + i * sizeof(float), &right, sizeof(float));
+    }
+    span_release(&x);
+    if (result != CUDA_SUCCESS)
+        return CUDA_ERROR_ILLEGAL_ADDRESS;
+    span_release(&y);
+    return CUDA_SUCCESS;
+}
+
+static CUresult spin_ms(void **parameters)
+{
+    uint32_t milliseconds = parameter_u32(parameters, 0);
+    struct timespec time = {.tv_sec = milliseconds / 1000, .tv_nsec = (long)(milliseconds % 1000) * 1000000};
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &time, &time) != 0)
+        ;
+    return CUDA_SUCCESS;
+}
+
+static const struct kernel kernels[] = {
+    {"fill_u32", fill_u32},
+    {"saxpy_f32", saxpy_f32},
+    {"spin_ms", spin_ms},
+};
+
+static bool module_is_live(CUmodule module)
+{
+    CUmodule known = modules;
+    while (known && known != module)
+        known = known->next;
+    return known && known->loaded && atomic_load(&known->context->alive) &&
+           atomic_load(&known->context->generation) == known->generation;
+}
+
+static bool function_is_live(CUfunction function)
+{
+    CUfunction known = functions;
+    while (known && known != function)
+        known = known->next;
+    return known && module_is_live(known->module);
+}
+
+static CUresult module_load(CUcontext context, CUmodule *module)
+{
+    sim_lock();
+    CUmodule made = modules;
+    while (made && made->loaded)
+        made = made->next;
+    if (!made && (made = calloc(1, sizeof(*made))) != NULL) {
+        made->next = modules;
+        modules = made;
+    }
+    if (made) {
+        made->loaded = true;
+        made->context = context;
+        made->generation = atomic_load(&context->generation);
+    }
+    sim_unlock();
+    if (!made)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    *module = made;
+    return CUDA_SUCCESS;
+}
+
+static CUresult image_load(CUcontext context, CUmodule *module, const void *image)
+{
+    if (!module || !image)
+        return CUDA_ERROR_INVALID_VALUE;
+    return *(const char *)image ? module_load(context, module) : CUDA_ERROR_INVALID_IMAGE;
+}
+
+SIM_API CUresult cuModuleLoadData(CUmodule *module, const void *image)
+{
+    SIM_ENTER_CONTEXT(context);
+    return image_load(context, module, image);
+}
+
+SIM_API CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned count, int *options, void **values)
+{
+    SIM_ENTER_CONTEXT(context);
+    if (count && (!options || !values))
+        return CUDA_ERROR_INVALID_VALUE;
+    return image_load(context, module, image);
+}
+
+SIM_API CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
+{
+    SIM_ENTER_CONTEXT(context);
+    return image_load(context, module, image);
+}
+
+SIM_API CUresult cuModuleLoad(CUmodule *module, const char *path)
+{
+    SIM_ENTER_CONTEXT(context);
+    struct stat status;
+    if (!module || !path)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (stat(path, &status) != 0)
+        return CUDA_ERROR_FILE_NOT_FOUND;
+    return status.st_size > 0 ? module_load(context, module) : CUDA_ERROR_INVALID_IMAGE;
+}
+
+SIM_API CUresult cuModuleUnload(CUmodule module)
+{
+    SIM_ENTER();
+    sim_lock();
+    bool live = module_is_live(module);
+    if (live)
+        module->loaded = false;
+    for (CUfunction *link = &functions; live && *link;) {
+        CUfunction function = *link;
+        if (function->module != module) {
+            link = &function->next;
+            continue;
+        }
+        *link = function->next;
+        free(function);
+    }
+    sim_unlock();
+    return live ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+/* The function of a module and a kernel: the same handle each time. NULL: no memory. Under sim_lock. */
+static CUfunction function_of(CUmodule module, const struct kernel *kernel)
+{
+    for (CUfunction known = functions; known; known = known->next)
+        if (known->module == module && known->kernel == kernel)
+            return known;
+    CUfunction made = calloc(1, sizeof(*made));
+    if (made) {
+        *made = (struct CUfunc_st){.next = functions, .module = module, .kernel = kernel};
+        functions = made;
+    }
+    return made;
+}
+
+SIM_API CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    const struct kernel *kernel = NULL;
+    if (!function || !name)
+        return CUDA_ERROR_INVALID_VALUE;
+    for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
+        if (strcmp(kernels[i].name, name) == 0)
+            kernel = &kernels[i];
+    sim_lock();
+    bool live = module_is_live(module);
+    CUfunction found = live && kernel ? function_of(module, kernel) : NULL;
+    sim_unlock();
+    if (!live)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!kernel)
+        return CUDA_ERROR_NOT_FOUND;
+    if (!found)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    *function = found;
+    return CUDA_SUCCESS;
+}
+
+/* A simulated module has no globals. */
+static CUresult global_find(CUmodule module, const char *name)
+{
+    if (!name)
+        return CUDA_ERROR_INVALID_VALUE;
+    sim_lock();
+    bool live = module_is_live(module);
+    sim_unlock();
+    return live ? CUDA_ERROR_NOT_FOUND : CUDA_ERROR_INVALID_HANDLE;
+}
+
+SIM_API CUresult cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodule module, const char *name)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    (void)address;
+    (void)bytes;
+    return global_find(module, name);
+}
+
+SIM_API CUresult cuModuleGetGlobal(CUdeviceptr_v1 *address, unsigned *bytes, CUmodule module, const char *name)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    (void)address;
+    (void)bytes;
+    return global_find(module, name);
+}
+
+/* 1: modules are loaded eagerly */
+SIM_API CUresult cuModuleGetLoadingMode(int *mode)
+{
+    SIM_ENTER();
+    if (!mode)
+        return CUDA_ERROR_INVALID_VALUE;
+    *mode = 1;
+    return CUDA_SUCCESS;
+}
+
+static CUresult function_check(CUfunction function)
+{
+    sim_lock();
+    bool live = function_is_live(function);
+    sim_unlock();
+    return live ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+SIM_API CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction function)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    if (!value || attribute < 0 || attribute > 15)
+        return CUDA_ERROR_INVALID_VALUE;
+    CUresult result = function_check(function);
+    if (result != CUDA_SUCCESS)
+        return result;
+    int version = (int)(sim_process.machine.shared->compute_major * 10 + sim_process.machine.shared->compute_minor);
+    *value = attribute == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK                                          ? 1024
+             : attribute == CU_FUNC_ATTRIBUTE_NUM_REGS                                                     ? 16
+             : attribute == CU_FUNC_ATTRIBUTE_PTX_VERSION || attribute == CU_FUNC_ATTRIBUTE_BINARY_VERSION ? version
+                                                                                                           : 0;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuFuncSetAttribute(CUfunction function, int attribute, int value)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    if (value < 0 || (attribute != 8 && attribute != 9)) /* dynamic shared memory, carve-out */
+        return CUDA_ERROR_INVALID_VALUE;
+    return function_check(function);
+}
+
+SIM_API CUresult cuFuncSetCacheConfig(CUfunction function, int config)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    return config < 0 || config > 3 ? CUDA_ERROR_INVALID_VALUE : function_check(function);
+}
+
+SIM_API CUresult cuFuncGetModule(CUmodule *module, CUfunction function)
+{
+    SIM_ENTER();
+    CUresult result = module ? function_check(function) : CUDA_ERROR_INVALID_VALUE;
+    if (result == CUDA_SUCCESS)
+        *module = function->module;
+    return result;
+}
+
+SIM_API CUresult cuFuncGetName(const char **name, CUfunction function)
+{
+    SIM_ENTER();
+    CUresult result = name ? function_check(function) : CUDA_ERROR_INVALID_VALUE;
+    if (result == CUDA_SUCCESS)
+        *name = function->kernel->name;
+    return result;
+}
+
+/* Parameters must come one by one: a packed buffer (extra) has no layout that the simulator knows. */
+static CUresult kernel_launch(CUfunction function, const CUlaunchConfig *launch, void **parameters, void **extra)
+{
+    CUcontext context;
+    CUresult result = stream_check(launch->hStream, &context);
+    if (result == CUDA_SUCCESS)
+        result = function_check(function);
+    if (result != CUDA_SUCCESS)
+        return result;
+    uint64_t threads = (uint64_t)launch->blockDimX * launch->blockDimY * launch->blockDimZ;
+    if (!launch->gridDimX || !launch->gridDimY || !launch->gridDimZ || threads == 0 || threads > 1024 || !parameters)
+        return extra && !parameters ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+    result = function->kernel->run(parameters);
+    if (result != CUDA_SUCCESS)
+        atomic_store(&context->fault, result); /* the launch succeeds: whoever waits for the kernel hears of it */
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                                unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                                CUstream stream, void **parameters, void **extra)
+{
+    SIM_ENTER();
+    CUlaunchConfig launch = {.gridDimX = grid_x,
+                             .gridDimY = grid_y,
+                             .gridDimZ = grid_z,
+                             .blockDimX = block_x,
+                             .blockDimY = block_y,
+                             .blockDimZ = block_z,
+                             .sharedMemBytes = shared_bytes,
+                             .hStream = stream};
+    return kernel_launch(function, &launch, parameters, extra);
+}
+
+SIM_API CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                                           unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                                           CUstream stream, void **parameters)
+{
+    SIM_ENTER();
+    CUlaunchConfig launch = {.gridDimX = grid_x,
+                             .gridDimY = grid_y,
+                             .gridDimZ = grid_z,
+                             .blockDimX = block_x,
+                             .blockDimY = block_y,
+                             .blockDimZ = block_z,
+                             .sharedMemBytes = shared_bytes,
+                             .hStream = stream};
+    return kernel_launch(function, &launch, parameters, NULL);
+}
+
+SIM_API CUresult cuLaunchKernelEx(const CUlaunchConfig *launch, CUfunction function, void **parameters, void **extra)
+{
+    SIM_ENTER();
+    return launch ? kernel_launch(function, launch, parameters, extra) : CUDA_ERROR_INVALID_VALUE;
+}
+
+SIM_API CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction function, int block_size,
+                                                             size_t shared_bytes)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    (void)shared_bytes;
+    if (!blocks || block_size < 1 || block_size > 1024)
+        return CUDA_ERROR_INVALID_VALUE;
+    CUresult result = function_check(function);
+    if (result == CUDA_SUCCESS)
+        *blocks = 2048 / block_size > 32 ? 32 : 2048 / block_size;
+    return result;
+}
+
+SIM_API CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, CUfunction function, int block_size,
+                                                                      size_t shared_bytes, unsigned flags)
+{
+    if (flags & ~1u)
+        return CUDA_ERROR_INVALID_VALUE;
+    return cuOccupancyMaxActiveBlocksPerMultiprocessor(blocks, function, block_size, shared_bytes);
+}
+
+SIM_API CUresult cuOccupancyMaxPotentialBlockSize(int *grid_size, int *block_size, CUfunction function,
+                                                  size_t (*shared_of_block)(int), size_t shared_bytes, int limit)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    (void)shared_of_block;
+    (void)shared_bytes;
+    if (!grid_size || !block_size || limit < 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    CUresult result = function_check(function);
+    if (result == CUDA_SUCCESS) {
+        *block_size = limit > 0 && limit < 1024 ? limit : 1024;
+        *grid_size = 132 * (2048 / *block_size);
+    }
+    return result;
+}
+
+SIM_API CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid_size, int *block_size, CUfunction function,
+                                                           size_t (*shared_of_block)(int), size_t shared_bytes,
+                                                           int limit, unsigned flags)
+{
+    if (flags & ~1u)
+        return CUDA_ERROR_INVALID_VALUE;
+    return cuOccupancyMaxPotentialBlockSize(grid_size, block_size, function, shared_of_block, shared_bytes, limit);
+}
+
+SIM_API CUresult cuProfilerStart(void)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuProfilerStop(void)
+{
+    SIM_ENTER_CONTEXT(context);
+    (void)context;
+    return CUDA_SUCCESS;
+}

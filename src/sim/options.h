@@ -1,0 +1,40 @@
+/*
+ * The options of a simulated machine: the text of CUBUDGET_SIMULATE, read once by each process at its first cuInit or
+ * nvmlInit. Pure functions, no synchronisation. Called by process.c, nvml.c, machine.c and the tests.
+ */
+#ifndef SIM_OPTIONS_H
+#define SIM_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    SIM_MACHINE_NAME_BYTES = 64,
+    SIM_DEVICE_NAME_BYTES = 64,
+    SIM_CALL_NAME_BYTES = 64,
+    SIM_FAULTS = 8,
+};
+
+/* fault=CALL:CODE[@N]: the N-th call of that name returns CODE; nth 0: every call. */
+struct sim_fault {
+    char call[SIM_CALL_NAME_BYTES];
+    int code;
+    uint64_t nth;
+};
+
+struct sim_options {
+    char machine[SIM_MACHINE_NAME_BYTES];
+    char name[SIM_DEVICE_NAME_BYTES];
+    uint64_t memory_bytes, baseline_bytes, context_bytes;
+    uint32_t devices, release_ms, compute_major, compute_minor;
+    struct sim_fault faults[SIM_FAULTS];
+    unsigned fault_count;
+    /* Which were written down, so that a machine that differs is refused only where somebody asked for something. */
+    bool memory_given, devices_given, compute_given, baseline_given, context_given, release_given, name_given;
+};
+
+/* Defaults for a NULL or empty text. 0, or -EINVAL with one sentence in fault. */
+int options_parse(const char *text, struct sim_options *options, char *fault, size_t fault_bytes);
+
+#endif

@@ -1,0 +1,198 @@
+/*
+ * The process's own state: cuInit, which devices it sees, what happened to it (fork), and the faults that were ordered.
+ * sim_process is written by the first cuInit alone, under init_lock, before the mark says ready.
+ */
+#include "sim/sim.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* A page the kernel wipes in a forked child: there CUDA is not initialised and never can be. */
+struct mark {
+    atomic_int alive; /* 1 in the process that made it */
+    atomic_int ready; /* 1 after a cuInit that succeeded */
+};
+
+struct sim_process sim_process;
+static struct mark *_Atomic process_mark;
+static pthread_mutex_t init_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t state_lock = PTHREAD_MUTEX_INITIALIZER;
+static CUresult init_result = CUDA_ERROR_NOT_INITIALIZED;
+static _Atomic uint64_t fault_calls[SIM_FAULTS];
+
+void sim_lock(void)
+{
+    pthread_mutex_lock(&state_lock);
+}
+
+void sim_unlock(void)
+{
+    pthread_mutex_unlock(&state_lock);
+}
+
+/* NULL: no memory for a page. */
+static struct mark *mark_make(void)
+{
+    struct mark *made = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (made == MAP_FAILED)
+        return NULL;
+    madvise(made, 4096, MADV_WIPEONFORK);
+    atomic_store(&made->alive, 1);
+    struct mark *expected = NULL;
+    if (!atomic_compare_exchange_strong(&process_mark, &expected, made)) {
+        munmap(made, 4096);
+        return expected;
+    }
+    return made;
+}
+
+/* The result a fault= option orders for this call, or success. */
+static CUresult fault_check(const char *name)
+{
+    for (unsigned i = 0; i < sim_process.options.fault_count; i++) {
+        const struct sim_fault *fault = &sim_process.options.faults[i];
+        if (strcmp(fault->call, name) != 0)
+            continue;
+        uint64_t call = atomic_fetch_add(&fault_calls[i], 1) + 1;
+        if (fault->nth == 0 || fault->nth == call)
+            return fault->code;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult process_enter(const char *name)
+{
+    struct mark *mark = atomic_load_explicit(&process_mark, memory_order_acquire);
+    if (!mark || !atomic_load_explicit(&mark->ready, memory_order_acquire))
+        return CUDA_ERROR_NOT_INITIALIZED;
+    return sim_process.options.fault_count ? fault_check(name) : CUDA_SUCCESS;
+}
+
+static _Noreturn void settings_refuse(const char *fault)
+{
+    dprintf(STDERR_FILENO, "cubudget: CUBUDGET_SIMULATE: %s\n", fault);
+    _exit(78);
+}
+
+/* The device a word of CUDA_VISIBLE_DEVICES names: an index, or the beginning of a GPU-uuid that fits one. -1: none. */
+static int visible_device(const char *word)
+{
+    const struct machine_shared *shared = sim_process.machine.shared;
+    char *end;
+    if (strncmp(word, "GPU-", 4) == 0) {
+        int found = -1;
+        for (unsigned device = 0; device < shared->devices; device++) {
+            const uint8_t *u = shared->device[device].uuid;
+            char text[48];
+            snprintf(text, sizeof(text), "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+                     u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
+                     u[15]);
+            if (strncasecmp(text, word, strlen(word)) != 0)
+                continue;
+            if (found >= 0)
+                return -1;
+            found = (int)device;
+        }
+        return found;
+    }
+    long index = strtol(word, &end, 10);
+    return end == word || *end || index < 0 || index >= (long)shared->devices ? -1 : (int)index;
+}
+
+/* The devices in the order CUDA_VISIBLE_DEVICES names them, up to the first that is not valid; none if one is named
+ * twice. */
+static void devices_choose(void)
+{
+    const char *text = getenv("CUDA_VISIBLE_DEVICES");
+    char words[1024];
+    unsigned seen = 0;
+    sim_process.device_count = 0;
+    if (!text) {
+        for (unsigned device = 0; device < sim_process.machine.shared->devices; device++)
+            sim_process.physical[sim_process.device_count++] = device;
+        return;
+    }
+    snprintf(words, sizeof(words), "%s", text);
+    for (char *rest = words, *word; (word = strsep(&rest, ",")) != NULL;) {
+        while (*word == ' ')
+            word++;
+        for (size_t length = strlen(word); length > 0 && word[length - 1] == ' '; length--)
+            word[length - 1] = '\0';
+        int device = visible_device(word);
+        if (device < 0)
+            return;
+        if (seen & 1u << device) {
+            sim_process.device_count = 0;
+            return;
+        }
+        seen |= 1u << device;
+        sim_process.physical[sim_process.device_count++] = (unsigned)device;
+    }
+}
+
+static CUresult machine_join(void)
+{
+    char fault[MACHINE_FAULT_BYTES] = "";
+    int result;
+    do {
+        result = machine_open(&sim_process.machine, &sim_process.options, fault, sizeof(fault));
+        if (result == -EINVAL)
+            settings_refuse(fault);
+        if (result != 0)
+            return CUDA_ERROR_OPERATING_SYSTEM;
+        devices_choose();
+        if (sim_process.device_count == 0) {
+            machine_close(&sim_process.machine);
+            return CUDA_ERROR_NO_DEVICE;
+        }
+        result = machine_claim(&sim_process.machine);
+        if (result != 0)
+            machine_close(&sim_process.machine);
+    } while (result == -EAGAIN);
+    return result == 0 ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
+}
+
+static CUresult process_initialise(void)
+{
+    char fault[MACHINE_FAULT_BYTES] = "";
+    if (options_parse(getenv("CUBUDGET_SIMULATE"), &sim_process.options, fault, sizeof(fault)) != 0)
+        settings_refuse(fault);
+    CUresult result = fault_check("cuInit");
+    return result == CUDA_SUCCESS ? machine_join() : result;
+}
+
+SIM_API CUresult cuInit(unsigned flags)
+{
+    int saved = errno;
+    struct mark *mark = atomic_load(&process_mark);
+    if (!mark)
+        mark = mark_make();
+    if (!mark)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!atomic_load(&mark->alive)) /* the parent has called cuInit: too late for the child */
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (flags != 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    pthread_mutex_lock(&init_lock);
+    if (init_result == CUDA_ERROR_NOT_INITIALIZED) {
+        init_result = process_initialise();
+        if (init_result == CUDA_SUCCESS)
+            atomic_store_explicit(&mark->ready, 1, memory_order_release);
+    }
+    CUresult result = init_result;
+    pthread_mutex_unlock(&init_lock);
+    errno = saved;
+    return result;
+}
+
+SIM_API CUresult cuDriverGetVersion(int *version)
+{
+    if (!version)
+        return CUDA_ERROR_INVALID_VALUE;
+    *version = SIM_DRIVER_VERSION;
+    return CUDA_SUCCESS;
+}

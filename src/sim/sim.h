@@ -1,0 +1,149 @@
+/*
+ * What the parts of the simulated driver share: the process's state, the devices it sees, its contexts, streams and
+ * memory. Included by every file of the driver (not by nvml.c, machine.c and options.c, which the driver is built on).
+ *
+ * Synchronisation: everything here is read and changed under sim_lock(), but where a field says otherwise. The lock is
+ * never held over a copy, a kernel or a callback. Order: sim_lock, then the machine's mutex.
+ *
+ * All work is done by the calling thread before the call returns, so streams are always idle and events complete.
+ */
+#ifndef SIM_SIM_H
+#define SIM_SIM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cuda/cuda_abi.h"
+#include "sim/machine_file.h"
+
+/* An entry point of the driver. Its prototype is the driver's interface, which no header of ours declares: callers are
+ * programs built with NVIDIA's, and tests compare the names. */
+#define SIM_API __attribute__((visibility("default")))
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+
+/* A second name with an address of its own (an alias would share it, and interposers go by addresses) for the same
+ * prototype: a jump. */
+#if defined(__x86_64__)
+#define SIM_JUMP "jmp "
+#else
+#define SIM_JUMP "b "
+#endif
+#define SIM_TWIN(twin, name)                                                                                           \
+    __asm__(".pushsection .text\n\t.globl " #twin "\n\t.type " #twin ", %function\n" #twin ":\n\t" SIM_JUMP #name      \
+            "\n\t.size " #twin ", . - " #twin "\n\t.popsection")
+
+/* The first line of each entry point: initialised, in this process, and no fault ordered for this call. */
+#define SIM_ENTER()                                                                                                    \
+    do {                                                                                                               \
+        CUresult enter_result_ = process_enter(__func__);                                                              \
+        if (enter_result_ != CUDA_SUCCESS)                                                                             \
+            return enter_result_;                                                                                      \
+    } while (0)
+
+/* The same, and a usable context current to the calling thread, which is declared under the given name. */
+#define SIM_ENTER_CONTEXT(context)                                                                                     \
+    SIM_ENTER();                                                                                                       \
+    CUcontext context;                                                                                                 \
+    do {                                                                                                               \
+        CUresult enter_result_ = context_current(&(context));                                                          \
+        if (enter_result_ != CUDA_SUCCESS)                                                                             \
+            return enter_result_;                                                                                      \
+    } while (0)
+
+enum { SIM_DRIVER_VERSION = 13000 };
+
+struct sim_process {
+    struct machine machine;
+    struct sim_options options;
+    unsigned device_count;          /* that this process sees; fixed at cuInit */
+    unsigned physical[SIM_DEVICES]; /* the machine's number of each of them */
+};
+extern struct sim_process sim_process;
+
+CUresult process_enter(const char *name);
+CUresult device_check(CUdevice device);
+void sim_lock(void);
+void sim_unlock(void);
+
+/* Contexts: never given back to the heap, so that a stale handle can be told from a live one. */
+struct block;
+struct host_range;
+
+enum { CONTEXT_LIMITS = 10 };
+
+struct CUctx_st {
+    struct CUctx_st *next;
+    CUdevice device;
+    bool primary;
+    atomic_bool alive;
+    atomic_int fault;            /* a CUresult that every later call returns, as after an illegal address in a kernel */
+    _Atomic uint64_t generation; /* one more each time the context ends: what belongs to it remembers which life */
+    unsigned flags, references;
+    uint64_t id;
+    int cache_config, shared_config;
+    size_t limits[CONTEXT_LIMITS];
+    struct block *blocks;
+    struct host_range *hosts;
+};
+
+/* The calling thread's context, usable now: 0, or INVALID_CONTEXT, CONTEXT_IS_DESTROYED or the context's fault. */
+CUresult context_current(CUcontext *context);
+/* Whether a handle is that of a context that lives. */
+bool context_is_alive(CUcontext context);
+
+/* Streams: resolves a handle, the three implicit ones included, to the context it works in. */
+CUresult stream_check(CUstream stream, CUcontext *context);
+
+/* Memory. */
+#define GRANULE_BYTES (2ULL << 20)
+
+struct allocation {
+    uint64_t base, bytes; /* as asked for */
+    struct block *block;
+    bool managed;
+    CUcontext owner;
+    uint64_t id;
+};
+
+/* A piece of memory that stays mapped until span_release, whoever frees it meanwhile. */
+struct span {
+    unsigned char *bytes;
+    struct block *block;
+};
+
+enum span_kind {
+    SPAN_ANY,    /* an address of either: unified addressing */
+    SPAN_DEVICE, /* device memory, or host memory that the driver knows */
+};
+CUresult span_take(struct span *span, uint64_t address, uint64_t bytes, enum span_kind kind);
+void span_release(struct span *span);
+
+CUresult memory_allocate(CUcontext context, uint64_t bytes, bool managed, bool low, uint64_t *address);
+CUresult memory_free(uint64_t address);
+/* Finds what an address lies in; under sim_lock. */
+bool memory_find(uint64_t address, struct allocation *allocation);
+/* Whether an address lies where device memory can be, allocated or not. */
+bool memory_is_device_range(uint64_t address);
+/* Takes from a context all it owns, and gives the bytes back to the card; under sim_lock. What it returns is unmapped
+ * with memory_dispose, which needs no lock. */
+struct block *memory_end_context(CUcontext context);
+void memory_dispose(struct block *dead);
+
+struct host_range {
+    struct host_range *next;
+    uint64_t address, bytes, id;
+    unsigned flags;
+    bool registered; /* the program's own memory, made known; else ours */
+    CUcontext owner;
+};
+/* The range an address lies in / forgets those of a context; under sim_lock. */
+struct host_range *host_find(uint64_t address);
+void host_end_context(CUcontext context);
+
+/* A number no other allocation of this process has ever had; under sim_lock. */
+uint64_t memory_next_id(void);
+
+#endif

@@ -1,0 +1,341 @@
+/*
+ * Streams and events. All work is done before the call that asks for it returns, so a stream is always idle, an event that
+ * was recorded has always happened, and callbacks run in the calling thread. Handles are never given back to the heap but
+ * used again, so that a stale one is told from a live one. Under sim_lock.
+ */
+#include "sim/sim.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+enum { STREAM_LIVE = 0x5354524D, EVENT_LIVE = 0x45564E54 };
+
+struct CUstream_st {
+    uint32_t state; /* STREAM_LIVE, or 0: on the list of the unused */
+    CUstream next;
+    CUcontext context;
+    uint64_t generation, id;
+    unsigned flags;
+    int priority;
+};
+
+struct CUevent_st {
+    uint32_t state;
+    CUevent next;
+    CUcontext context;
+    uint64_t generation, recorded_ns; /* 0: never recorded */
+    unsigned flags;
+};
+
+static CUstream unused_streams;
+static CUevent unused_events;
+static uint64_t next_stream = 3; /* 1 and 2 are the implicit ones */
+
+static bool stream_is_implicit(CUstream stream)
+{
+    return (uintptr_t)stream <= (uintptr_t)CU_STREAM_PER_THREAD;
+}
+
+static bool stream_is_live(CUstream stream)
+{
+    return stream->state == STREAM_LIVE && atomic_load(&stream->context->alive) &&
+           atomic_load(&stream->context->generation) == stream->generation;
+}
+
+CUresult stream_check(CUstream stream, CUcontext *context)
+{
+    if (stream_is_implicit(stream))
+        return context_current(context);
+    sim_lock();
+    bool live = stream_is_live(stream);
+    sim_unlock();
+    if (!live)
+        return CUDA_ERROR_INVALID_HANDLE;
+    *context = stream->context;
+    return atomic_load(&stream->context->fault);
+}
+
+static CUresult stream_create(CUcontext context, CUstream *stream, unsigned flags, int priority)
+{
+    if (!stream || flags & ~(unsigned)CU_STREAM_NON_BLOCKING)
+        return CUDA_ERROR_INVALID_VALUE;
+    sim_lock();
+    CUstream made = unused_streams;
+    if (made)
+        unused_streams = made->next;
+    else
+        made = calloc(1, sizeof(*made));
+    if (made)
+        *made = (struct CUstream_st){.state = STREAM_LIVE,
+                                     .context = context,
+                                     .generation = atomic_load(&context->generation),
+                                     .id = next_stream++,
+                                     .flags = flags,
+                                     .priority = priority > 0    ? 0
+                                                 : priority < -5 ? -5
+                                                                 : priority};
+    sim_unlock();
+    if (!made)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    *stream = made;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuStreamCreate(CUstream *stream, unsigned flags)
+{
+    SIM_ENTER_CONTEXT(context);
+    return stream_create(context, stream, flags, 0);
+}
+
+SIM_API CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int priority)
+{
+    SIM_ENTER_CONTEXT(context);
+    return stream_create(context, stream, flags, priority);
+}
+
+SIM_API CUresult cuStreamDestroy_v2(CUstream stream)
+{
+    SIM_ENTER();
+    if (stream_is_implicit(stream))
+        return CUDA_ERROR_INVALID_HANDLE;
+    sim_lock();
+    bool live = stream->state == STREAM_LIVE;
+    if (live) {
+        stream->state = 0;
+        stream->next = unused_streams;
+        unused_streams = stream;
+    }
+    sim_unlock();
+    return live ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+SIM_TWIN(cuStreamDestroy, cuStreamDestroy_v2);
+
+#define SIM_ENTER_STREAM(stream, context)                                                                              \
+    SIM_ENTER();                                                                                                       \
+    CUcontext context;                                                                                                 \
+    do {                                                                                                               \
+        CUresult enter_stream_ = stream_check(stream, &(context));                                                     \
+        if (enter_stream_ != CUDA_SUCCESS)                                                                             \
+            return enter_stream_;                                                                                      \
+        (void)(context);                                                                                               \
+    } while (0)
+
+SIM_API CUresult cuStreamQuery(CUstream stream)
+{
+    SIM_ENTER_STREAM(stream, context);
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuStreamSynchronize(CUstream stream)
+{
+    SIM_ENTER_STREAM(stream, context);
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuStreamGetPriority(CUstream stream, int *priority)
+{
+    SIM_ENTER_STREAM(stream, context);
+    if (!priority)
+        return CUDA_ERROR_INVALID_VALUE;
+    *priority = stream_is_implicit(stream) ? 0 : stream->priority;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuStreamGetFlags(CUstream stream, unsigned *flags)
+{
+    SIM_ENTER_STREAM(stream, context);
+    if (!flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    *flags = stream_is_implicit(stream) ? 0 : stream->flags;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuStreamGetId(CUstream stream, unsigned long long *id)
+{
+    SIM_ENTER_STREAM(stream, context);
+    if (!id)
+        return CUDA_ERROR_INVALID_VALUE;
+    *id = stream == CU_STREAM_PER_THREAD ? 2 : stream_is_implicit(stream) ? 1 : stream->id;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuStreamGetCtx(CUstream stream, CUcontext *owner)
+{
+    SIM_ENTER_STREAM(stream, context);
+    if (!owner)
+        return CUDA_ERROR_INVALID_VALUE;
+    *owner = context;
+    return CUDA_SUCCESS;
+}
+
+/* Green contexts are not real: a stream has none. */
+SIM_API CUresult cuStreamGetCtx_v2(CUstream stream, CUcontext *owner, void **green)
+{
+    SIM_ENTER_STREAM(stream, context);
+    if (!owner || !green)
+        return CUDA_ERROR_INVALID_VALUE;
+    *owner = context;
+    *green = NULL;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuStreamGetDevice(CUstream stream, CUdevice *device)
+{
+    SIM_ENTER_STREAM(stream, context);
+    if (!device)
+        return CUDA_ERROR_INVALID_VALUE;
+    *device = context->device;
+    return CUDA_SUCCESS;
+}
+
+/* Graphs are not real: nothing is ever captured. */
+SIM_API CUresult cuStreamIsCapturing(CUstream stream, int *status)
+{
+    SIM_ENTER_STREAM(stream, context);
+    if (!status)
+        return CUDA_ERROR_INVALID_VALUE;
+    *status = 0;
+    return CUDA_SUCCESS;
+}
+
+/* Managed memory is one for all streams. */
+SIM_API CUresult cuStreamAttachMemAsync(CUstream stream, CUdeviceptr address, size_t bytes, unsigned flags)
+{
+    SIM_ENTER_STREAM(stream, context);
+    (void)bytes;
+    struct allocation allocation;
+    sim_lock();
+    bool managed = memory_find(address, &allocation) && allocation.managed;
+    sim_unlock();
+    return managed && (flags == 1 || flags == 2 || flags == 4) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+SIM_API CUresult cuStreamAddCallback(CUstream stream, void (*callback)(CUstream, CUresult, void *), void *data,
+                                     unsigned flags)
+{
+    SIM_ENTER_STREAM(stream, context);
+    if (!callback || flags != 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    callback(stream, CUDA_SUCCESS, data);
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuLaunchHostFunc(CUstream stream, void (*function)(void *), void *data)
+{
+    SIM_ENTER_STREAM(stream, context);
+    if (!function)
+        return CUDA_ERROR_INVALID_VALUE;
+    function(data);
+    return CUDA_SUCCESS;
+}
+
+static bool event_is_live(CUevent event)
+{
+    return event && event->state == EVENT_LIVE && atomic_load(&event->context->alive) &&
+           atomic_load(&event->context->generation) == event->generation;
+}
+
+SIM_API CUresult cuEventCreate(CUevent *event, unsigned flags)
+{
+    SIM_ENTER_CONTEXT(context);
+    if (!event || flags & ~7u || (flags & 4 && !(flags & CU_EVENT_DISABLE_TIMING)))
+        return CUDA_ERROR_INVALID_VALUE;
+    sim_lock();
+    CUevent made = unused_events;
+    if (made)
+        unused_events = made->next;
+    else
+        made = calloc(1, sizeof(*made));
+    if (made)
+        *made = (struct CUevent_st){
+            .state = EVENT_LIVE, .context = context, .generation = atomic_load(&context->generation), .flags = flags};
+    sim_unlock();
+    if (!made)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    *event = made;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuEventDestroy_v2(CUevent event)
+{
+    SIM_ENTER();
+    sim_lock();
+    bool live = event && event->state == EVENT_LIVE;
+    if (live) {
+        event->state = 0;
+        event->next = unused_events;
+        unused_events = event;
+    }
+    sim_unlock();
+    return live ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+SIM_TWIN(cuEventDestroy, cuEventDestroy_v2);
+
+static CUresult event_record(CUevent event, CUcontext context)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    sim_lock();
+    CUresult result = event_is_live(event) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+    if (result == CUDA_SUCCESS && event->context != context)
+        result = CUDA_ERROR_INVALID_HANDLE; /* an event and its stream are of one context */
+    if (result == CUDA_SUCCESS)
+        event->recorded_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    sim_unlock();
+    return result;
+}
+
+SIM_API CUresult cuEventRecord(CUevent event, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream, context);
+    return event_record(event, context);
+}
+
+SIM_API CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned flags)
+{
+    SIM_ENTER_STREAM(stream, context);
+    return flags & ~1u ? CUDA_ERROR_INVALID_VALUE : event_record(event, context);
+}
+
+static CUresult event_check(CUevent event)
+{
+    sim_lock();
+    CUresult result = event_is_live(event) ? atomic_load(&event->context->fault) : CUDA_ERROR_INVALID_HANDLE;
+    sim_unlock();
+    return result;
+}
+
+SIM_API CUresult cuEventQuery(CUevent event)
+{
+    SIM_ENTER();
+    return event_check(event);
+}
+
+SIM_API CUresult cuEventSynchronize(CUevent event)
+{
+    SIM_ENTER();
+    return event_check(event);
+}
+
+SIM_API CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
+{
+    SIM_ENTER_STREAM(stream, context);
+    return flags & ~1u ? CUDA_ERROR_INVALID_VALUE : event_check(event);
+}
+
+SIM_API CUresult cuEventElapsedTime_v2(float *milliseconds, CUevent start, CUevent end)
+{
+    SIM_ENTER();
+    if (!milliseconds)
+        return CUDA_ERROR_INVALID_VALUE;
+    sim_lock();
+    CUresult result = CUDA_SUCCESS;
+    if (!event_is_live(start) || !event_is_live(end) || !start->recorded_ns || !end->recorded_ns ||
+        (start->flags | end->flags) & CU_EVENT_DISABLE_TIMING)
+        result = CUDA_ERROR_INVALID_HANDLE;
+    else
+        *milliseconds = (float)((double)(int64_t)(end->recorded_ns - start->recorded_ns) / 1e6);
+    sim_unlock();
+    return result;
+}
+SIM_TWIN(cuEventElapsedTime, cuEventElapsedTime_v2);
