@@ -1,1 +1,28 @@
-# cli
+# The command. It asks the loader for nothing but libc and jansson, so the build tree has it as a real executable, which
+# finds the library in .libs beside it.
+bin_PROGRAMS += cubudget
+cubudget_SOURCES = \
+    src/cli/check.c src/cli/check.h \
+    src/cli/cmd_check.c \
+    src/cli/cmd_dump.c \
+    src/cli/cmd_gc.c \
+    src/cli/cmd_help.c \
+    src/cli/cmd_run.c \
+    src/cli/cmd_version.c \
+    src/cli/command.h \
+    src/cli/dump.h \
+    src/cli/dump_json.c \
+    src/cli/dump_table.c \
+    src/cli/launch.c src/cli/launch.h \
+    src/cli/main.c \
+    src/cli/options.c src/cli/options.h \
+    src/cli/output.c src/cli/output.h \
+    src/cli/witness.c src/cli/witness.h
+cubudget_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) \
+    -DBINDIR='"$(bindir)"' -DLIBDIR='"$(libdir)"' -DPKGLIBDIR='"$(pkglibdir)"'
+# The preloaded library looks for the symbol, so that the command itself is left alone.
+cubudget_LDFLAGS = $(AM_LDFLAGS) -Wl,--export-dynamic-symbol=cubudget_command
+cubudget_LDADD = libledger.la libplatform.la $(JANSSON_LIBS)
+if SIMULATOR
+cubudget_SOURCES += src/cli/machine_pending.c src/cli/machine_pending.h
+endif

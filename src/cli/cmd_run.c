@@ -1,0 +1,266 @@
+/*
+ * cubudget run: turns its options into CUBUDGET_* variables, makes sure that settings and ledger are good, and becomes the
+ * command with the library preloaded. Whatever would stop the program at its first CUDA call shows here, before it starts.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "cli/command.h"
+#include "cli/launch.h"
+#include "cli/options.h"
+#include "cli/output.h"
+#include "cli/witness.h"
+#include "ledger/snapshot.h"
+#include "platform/env.h"
+#include "platform/log.h"
+#include "platform/shm.h"
+#include "platform/size.h"
+
+enum { FIRST_KEY = 0x100, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
+
+/* Each option is a variable of the same meaning; the key of the i-th is FIRST_KEY + i. */
+static const struct run_option {
+    const char *name, *variable, *argument, *doc;
+    int flags;
+} run_options[] = {
+    {"slot", "CUBUDGET_SLOT", "NAME", "charge this slot (the program's own name)", 0},
+    {"budget", "CUBUDGET_BUDGET", "SIZE", "of each device, for all slots of the ledger together (8GiB)", 0},
+    {"limit", "CUBUDGET_LIMIT", "SIZE", "the most this slot may hold (no limit)", 0},
+    {"reserve", "CUBUDGET_RESERVE", "SIZE", "what this slot can always get (nothing)", 0},
+    {"priority", "CUBUDGET_PRIORITY", "0..100|max", "who keeps its memory longer (50); max: never evicted", 0},
+    {"ledger", "CUBUDGET_LEDGER", "NAME", "the ledger of that name (default)", 0},
+    {"config", "CUBUDGET_CONFIG", "FILE", "settings of slots, for the program", 0},
+    {"evict", "CUBUDGET_EVICT", "auto|off|checkpoint", "how this slot may be moved out of the way (auto)", 0},
+    {"wait", "CUBUDGET_WAIT", "TIME", "how long a request waits for room (30s)", 0},
+    {"simulate", "CUBUDGET_SIMULATE", "KEY=VALUE,...", "run on the simulated GPU", OPTION_ARG_OPTIONAL},
+};
+enum { RUN_OPTIONS = sizeof run_options / sizeof *run_options };
+
+struct run {
+    struct options_base base;
+    const char *values[RUN_OPTIONS]; /* NULL: not given */
+    char **command;                  /* NULL: none */
+};
+
+static error_t run_parse(int key, char *argument, struct argp_state *state)
+{
+    struct run *run = state->input;
+    if (key >= FIRST_KEY && key < FIRST_KEY + RUN_OPTIONS) {
+        run->values[key - FIRST_KEY] = argument != NULL ? argument : "";
+        return 0;
+    }
+    if (key != ARGP_KEY_ARG)
+        return ARGP_ERR_UNKNOWN;
+    run->command = state->argv + state->next - 1; /* the rest is the command's */
+    state->next = state->argc;
+    return 0;
+}
+
+static enum options_result run_read(struct run *run, int argc, char **argv)
+{
+    struct argp_option list[RUN_OPTIONS + 1] = {0};
+    for (int i = 0; i < RUN_OPTIONS; i++)
+        list[i] = (struct argp_option){run_options[i].name,  FIRST_KEY + i,      run_options[i].argument,
+                                       run_options[i].flags, run_options[i].doc, 0};
+    const struct argp argp = {
+        .options = list,
+        .parser = run_parse,
+        .args_doc = "COMMAND [ARGUMENT...]",
+        .doc = "Runs COMMAND with its device memory charged to a slot of the ledger."
+               "\vSIZE is bytes or a number with K M G T, KiB MiB GiB TiB (1024) or KB MB GB TB (1000); TIME a number "
+               "with "
+               "ms, s or m. Each option has a variable, such as CUBUDGET_SLOT, that is used where the option is not "
+               "given. "
+               "The exit status is COMMAND's; 126 and 127 where it cannot be run or found, 64 usage, 73 no usable "
+               "ledger, 78 "
+               "bad settings.",
+    };
+    return options_read(&argp, &run->base, true, argc, argv);
+}
+
+/* --- settings ---------------------------------------------------------------------------------------------------------- */
+
+static bool variable_is_given(const struct run *run, const char *variable, const char **option)
+{
+    for (int i = 0; i < RUN_OPTIONS; i++)
+        if (strcmp(run_options[i].variable, variable) == 0) {
+            *option = run_options[i].name;
+            return run->values[i] != NULL;
+        }
+    return false;
+}
+
+/* Says a fault of the settings in the words of who wrote it: where a variable came from an option, its name. */
+static int settings_fault_say(const struct run *run, const char *text)
+{
+    char shown[512];
+    size_t used = 0;
+    bool quoted = false;
+    while (*text != '\0' && used < sizeof shown - 1) {
+        char variable[64];
+        const char *option;
+        size_t length = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_");
+        (void)snprintf(variable, sizeof variable, "%.*s", (int)length, text);
+        quoted ^= *text == '\'';
+        if (!quoted && length > 0 && variable_is_given(run, variable, &option)) {
+            int added = snprintf(shown + used, sizeof shown - used, "--%s", option);
+            used += (size_t)added;
+            text += length;
+        } else {
+            size_t step = length > 0 ? length : 1;
+            if (step > sizeof shown - 1 - used)
+                step = sizeof shown - 1 - used;
+            memcpy(shown + used, text, step);
+            used += step;
+            text += step;
+        }
+    }
+    shown[used < sizeof shown ? used : sizeof shown - 1] = '\0';
+    return fault_say(EXIT_BAD_SETTINGS, "%s", shown);
+}
+
+static int settings_prepare(const struct run *run, struct settings *settings)
+{
+    struct settings_fault fault;
+    for (int i = 0; i < RUN_OPTIONS; i++)
+        if (run->values[i] != NULL && setenv(run_options[i].variable, run->values[i], 1) != 0)
+            return fault_say(EXIT_BAD_SETTINGS, "--%s: %s; shorten the environment", run_options[i].name,
+                             strerror(errno));
+    if (settings_read(settings, &fault) != 0)
+        return settings_fault_say(run, fault.text);
+    if (settings->simulate && witness_options_check(settings->simulate_options, fault.text, sizeof fault.text) != 0) {
+        char text[sizeof fault.text + 32];
+        (void)snprintf(text, sizeof text, "CUBUDGET_SIMULATE: %s", fault.text);
+        return settings_fault_say(run, text);
+    }
+    return 0;
+}
+
+/* The file of slots is read by programs that may be in another directory. */
+static int config_prepare(const struct run *run, const struct settings *settings)
+{
+    char path[PATH_MAX], text[PATH_MAX + 128];
+    if (settings->config == NULL)
+        return 0;
+    if (realpath(settings->config, path) != NULL && access(path, R_OK) == 0)
+        return setenv("CUBUDGET_CONFIG", path, 1) == 0 ? 0
+                                                       : fault_say(EXIT_BAD_SETTINGS, "--config: no memory; free some");
+    (void)snprintf(text, sizeof text, "CUBUDGET_CONFIG: '%.200s' cannot be read: %s; name a file that can",
+                   settings->config, strerror(errno));
+    return settings_fault_say(run, text);
+}
+
+/* --- the ledger -------------------------------------------------------------------------------------------------------- */
+
+/* A share of the budget that the ledger as it is can never give. */
+static int share_check(const struct run *run, const char *variable, bool has, uint64_t bytes, uint64_t budget_bytes)
+{
+    char share[SIZE_TEXT_BYTES], budget[SIZE_TEXT_BYTES], text[256];
+    if (!has || bytes <= budget_bytes)
+        return 0;
+    (void)snprintf(text, sizeof text, "%s: %s is above the ledger's budget of %s; write less", variable,
+                   size_format(bytes, share, sizeof share), size_format(budget_bytes, budget, sizeof budget));
+    return settings_fault_say(run, text);
+}
+
+/* Whether the kernel's locks tell the living from the dead in this directory (on overlayfs they do not). The byte lies behind
+ * those of rows; that another `run` holds it at this moment shows that they do. */
+static int locks_check(const struct ledger *ledger)
+{
+    static const off_t probe_byte = 2 * (off_t)LEDGER_LOCK_BYTES;
+    struct liveness held = {0};
+    int result =
+        liveness_hold(&held, ledger->path, ledger->file.device, ledger->file.inode, probe_byte, probe_byte + 1);
+    if (result == 0)
+        liveness_drop(&held);
+    if (result == -ENOTSUP)
+        return fault_say(
+            EXIT_NO_LEDGER,
+            "%s lies on a file system whose locks do not tell who is alive (overlayfs, as in containers, is "
+            "one); set CUBUDGET_DIR to a directory under /dev/shm, or bind-mount one",
+            ledger->path);
+    if (result == 0 || result == -EAGAIN || result == -ESTALE)
+        return 0;
+    return fault_say(EXIT_NO_LEDGER, "%s cannot be locked: %s; choose another directory with CUBUDGET_DIR",
+                     ledger->path, strerror(-result));
+}
+
+static int ledger_check(const struct run *run, const struct settings *settings, struct ledger *ledger)
+{
+    struct snapshot snapshot;
+    int status = locks_check(ledger);
+    if (status != 0)
+        return status;
+    if (snapshot_take(ledger, &snapshot) != 0)
+        return fault_say(EXIT_NO_LEDGER, "no memory to look at %s; free some", ledger->path);
+    status = share_check(run, "CUBUDGET_LIMIT", settings->has_limit, settings->limit_bytes, snapshot.budget_bytes);
+    if (status == 0)
+        status =
+            share_check(run, "CUBUDGET_RESERVE", settings->has_reserve, settings->reserve_bytes, snapshot.budget_bytes);
+    snapshot_free(&snapshot);
+    return status;
+}
+
+static int ledger_prepare(const struct run *run, const struct settings *settings)
+{
+    char directory[PATH_MAX];
+    struct ledger ledger;
+    struct ledger_fault fault;
+    if (shm_directory(settings->directory, directory) != 0)
+        return fault_say(EXIT_BAD_SETTINGS,
+                         "CUBUDGET_DIR: '%.60s...' is longer than a path can be; choose a shorter one",
+                         settings->directory);
+    const struct ledger_request request = {
+        .directory = directory,
+        .name = settings->ledger,
+        .create = true,
+        .has_budget = settings->has_budget,
+        .budget_bytes = settings->budget_bytes,
+    };
+    int result = ledger_open(&ledger, &request, &fault);
+    if (result != 0)
+        return fault_say(result == -EEXIST ? EXIT_BAD_SETTINGS : EXIT_NO_LEDGER, "%s", fault.text);
+    int status = ledger_check(run, settings, &ledger);
+    ledger_close(&ledger);
+    if (status == 0 && setenv("CUBUDGET_DIR", directory, 1) != 0) /* children must not decide otherwise */
+        status = fault_say(EXIT_BAD_SETTINGS, "CUBUDGET_DIR: %s; shorten the environment", strerror(errno));
+    return status;
+}
+
+/* --- the command ------------------------------------------------------------------------------------------------------- */
+
+static int command_become(char **command)
+{
+    (void)execvp(command[0], command);
+    if (errno == ENOENT)
+        return fault_say(EXIT_NOT_FOUND, "'%.200s' is not found; check its name, and PATH", command[0]);
+    return fault_say(EXIT_NOT_EXECUTABLE, "'%.200s' cannot be run: %s", command[0], strerror(errno));
+}
+
+static int run_run(int argc, char **argv)
+{
+    struct run run = {0};
+    struct settings settings;
+    struct launch_files files;
+    enum options_result result = run_read(&run, argc, argv);
+    if (result != OPTIONS_GOOD)
+        return options_status(result);
+    if (run.command == NULL)
+        return fault_say(EXIT_USAGE_ERROR, "no command to run; write cubudget run [OPTION...] -- COMMAND");
+    int status = settings_prepare(&run, &settings);
+    if (status == 0)
+        status = config_prepare(&run, &settings);
+    if (status == 0)
+        status = launch_files_find(&files, settings.simulate);
+    if (status == 0)
+        status = ledger_prepare(&run, &settings);
+    if (status == 0)
+        status = launch_environment_set(&files, settings.simulate);
+    return status != 0 ? status : command_become(run.command);
+}
+
+const struct command command_run = {"run", "[OPTION...] COMMAND...", "start a program in a slot", run_run};

@@ -1,0 +1,206 @@
+/*
+ * cubudget dump for people: 80 columns, aligned sizes, bars of use, pressure in words. Colour only where output.h allows it;
+ * nothing is said by colour alone.
+ */
+#include "config.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "cli/dump.h"
+#include "cli/output.h"
+
+enum {
+    BAR_COLUMNS = 30,
+    SLOT_COLUMNS = 14, /* longer names are cut; --json has them whole */
+    SIZE_COLUMNS = 11, /* "1023.99 MiB" */
+    NARROWEST = 60,
+};
+
+#define BOLD  "1"
+#define DIM   "2"
+#define PLAIN "0"
+
+static bool coloured;
+
+static void colour_set(const char *code)
+{
+    if (coloured)
+        (void)printf("\033[%sm", code);
+}
+
+static const char *pressure_colour(enum pressure_level level)
+{
+    static const char *const codes[] = {
+        [PRESSURE_LOW] = "32", [PRESSURE_MEDIUM] = "33", [PRESSURE_HIGH] = "31", [PRESSURE_CRITICAL] = "1;31"};
+    return codes[level];
+}
+
+/* "3.52 GiB", "527.00 MiB", "0": two units only, so that columns compare at a glance. */
+static const char *size_text(uint64_t bytes, char text[32])
+{
+    const uint64_t mib = 1ULL << 20, gib = 1ULL << 30;
+    uint64_t unit = bytes >= gib - mib / 200 ? gib : mib;
+    unsigned __int128 hundredths = ((unsigned __int128)bytes * 100 + unit / 2) / unit;
+    if (bytes == 0)
+        (void)snprintf(text, 32, "0");
+    else if (hundredths == 0)
+        (void)snprintf(text, 32, "%llu B", (unsigned long long)bytes);
+    else
+        (void)snprintf(text, 32, "%llu.%02u %s", (unsigned long long)(hundredths / 100), (unsigned)(hundredths % 100),
+                       unit == gib ? "GiB" : "MiB");
+    return text;
+}
+
+static void size_column(uint64_t bytes, const char *none)
+{
+    char text[32];
+    (void)printf(" %*s", SIZE_COLUMNS, none != NULL ? none : size_text(bytes, text));
+}
+
+/* The text, cut with "~" or filled to so many columns. */
+static void text_column(const char *text, unsigned columns)
+{
+    unsigned width = text_columns(text);
+    if (width <= columns) {
+        (void)printf("%s%*s", text, (int)(columns - width), "");
+        return;
+    }
+    size_t bytes = text_fitting(text, columns - 1);
+    char head[LEDGER_NAME_BYTES + LEDGER_COMMAND_BYTES];
+    (void)snprintf(head, sizeof head, "%.*s", (int)bytes, text);
+    (void)printf("%s~%*s", head, (int)(columns - 1 - text_columns(head)), "");
+}
+
+/* A share of the whole in columns of the bar, rounded, never none for something and never all for less. */
+static unsigned bar_columns(uint64_t part, uint64_t whole)
+{
+    if (part == 0 || whole == 0)
+        return 0;
+    if (part >= whole)
+        return BAR_COLUMNS;
+    unsigned columns = (unsigned)(((unsigned __int128)part * BAR_COLUMNS + whole / 2) / whole);
+    return columns == 0 ? 1 : columns == BAR_COLUMNS ? BAR_COLUMNS - 1 : columns;
+}
+
+static void bar_print(const struct snapshot_device *device)
+{
+    unsigned used = bar_columns(device->used_bytes, device->budget_bytes);
+    uint64_t held_bytes = device->used_bytes + device->dead_bytes;
+    unsigned held = bar_columns(held_bytes < device->used_bytes ? UINT64_MAX : held_bytes, device->budget_bytes);
+    (void)printf("  [");
+    colour_set(pressure_colour(device->pressure));
+    for (unsigned i = 0; i < BAR_COLUMNS; i++)
+        (void)putchar(i < used ? '#' : i < held ? '~' : '-');
+    colour_set(PLAIN);
+    (void)printf("]");
+}
+
+static void device_print(const struct dump *dump, unsigned at)
+{
+    const struct snapshot_device *device = &dump->snapshot.devices[at];
+    char first[32], second[32], uuid[DUMP_UUID_TEXT];
+    colour_set(BOLD);
+    (void)printf("device %u  %s%s\n", device->index, device->name, device->simulated ? " (simulated)" : "");
+    colour_set(PLAIN);
+    bar_print(device);
+    unsigned percent = device->budget_bytes == 0
+                           ? 100
+                           : (unsigned)((unsigned __int128)device->used_bytes * 100 / device->budget_bytes);
+    (void)printf(" %3u %% used, pressure ", percent);
+    colour_set(pressure_colour(device->pressure));
+    (void)printf("%s", pressure_name(device->pressure));
+    colour_set(PLAIN);
+    (void)printf("\n  used      %*s of %s", SIZE_COLUMNS, size_text(device->used_bytes, first),
+                 size_text(device->budget_bytes, second));
+    (void)printf("\n  available %*s", SIZE_COLUMNS, size_text(device->available_bytes, first));
+    if (device->dead_bytes != 0)
+        (void)printf(" (%s more when the dead have given it back)", size_text(device->dead_bytes, first));
+    (void)printf("\n  peak      %*s", SIZE_COLUMNS, size_text(device->peak_bytes, first));
+    (void)printf("\n  card      %*s", SIZE_COLUMNS, size_text(device->total_bytes, first));
+    (void)printf("   %s\n", dump_uuid_text(device->uuid, uuid));
+    if (device->bid_bytes != 0)
+        (void)printf("  asked for %*s\n", SIZE_COLUMNS, size_text(device->bid_bytes, first));
+    if (dump->has_witness[at])
+        (void)printf("  simulator %*s used, peak %s\n", SIZE_COLUMNS, size_text(dump->witness[at].used_bytes, first),
+                     size_text(dump->witness[at].peak_bytes, second));
+    if (!device->steady)
+        (void)printf("  (changing faster than it can be read: figures may be of different moments)\n");
+}
+
+static void slots_print(const struct snapshot *snapshot)
+{
+    colour_set(BOLD);
+    (void)printf("\n%-*s %*s %*s %*s %4s %7s %7s\n", SLOT_COLUMNS, "SLOT", SIZE_COLUMNS, "USED", SIZE_COLUMNS, "PEAK",
+                 SIZE_COLUMNS, "LIMIT", "PRIO", "ALLOCS", "REFUSED");
+    colour_set(PLAIN);
+    for (unsigned i = 0; i < snapshot->slot_count; i++) {
+        const struct snapshot_slot *slot = &snapshot->slots[i];
+        char priority[16], reserve[32];
+        text_column(slot->name, SLOT_COLUMNS);
+        size_column(slot->used_bytes, NULL);
+        size_column(slot->peak_bytes, NULL);
+        size_column(slot->limit_bytes, slot->limit_bytes == LEDGER_NO_LIMIT ? "none" : NULL);
+        (void)snprintf(priority, sizeof priority, slot->priority > 100 ? "max" : "%u", slot->priority);
+        (void)printf(" %4s %7llu %7llu\n", priority, (unsigned long long)slot->allocations,
+                     (unsigned long long)slot->refusals);
+        if (slot->reserve_bytes != 0)
+            (void)printf("%*s reserve %s\n", SLOT_COLUMNS, "", size_text(slot->reserve_bytes, reserve));
+    }
+}
+
+static void kinds_print(const struct snapshot_process *process, unsigned indent)
+{
+    char text[32];
+    const char *before = "";
+    for (unsigned kind = 0; kind < LEDGER_KIND_COUNT; kind++) {
+        if (process->by_kind[kind] == 0)
+            continue;
+        if (*before == '\0')
+            (void)printf("%*s", (int)indent, "");
+        (void)printf("%s%s %s", before, ledger_kind_name((enum ledger_kind)kind),
+                     size_text(process->by_kind[kind], text));
+        before = ", ";
+    }
+    if (*before != '\0')
+        (void)printf("\n");
+}
+
+static void processes_print(const struct snapshot *snapshot)
+{
+    enum { COMMAND_AT = 8 + 1 + SLOT_COLUMNS + 1 + 8 + 1 + SIZE_COLUMNS + 2 };
+    unsigned terminal = output_columns();
+    colour_set(BOLD);
+    (void)printf("\n%8s %-*s %-8s %*s  %s\n", "PID", SLOT_COLUMNS, "SLOT", "STATE", SIZE_COLUMNS, "USED", "COMMAND");
+    colour_set(PLAIN);
+    for (unsigned i = 0; i < snapshot->process_count; i++) {
+        const struct snapshot_process *process = &snapshot->processes[i];
+        (void)printf("%8u ", process->pid);
+        text_column(snapshot->slots[process->slot].name, SLOT_COLUMNS);
+        (void)printf(" %-8s", dump_state_name(process));
+        size_column(process->used_bytes, NULL);
+        size_t bytes = terminal == 0
+                           ? strlen(process->command)
+                           : text_fitting(process->command, (terminal < NARROWEST ? NARROWEST : terminal) - COMMAND_AT);
+        (void)printf("  %.*s\n", (int)bytes, process->command);
+        colour_set(DIM);
+        kinds_print(process, 9);
+        colour_set(PLAIN);
+    }
+}
+
+void dump_table_print(const struct dump *dump)
+{
+    const struct snapshot *snapshot = &dump->snapshot;
+    char budget[32];
+    coloured = output_is_coloured();
+    (void)printf("ledger '%s' (%s), budget %s a device\n\n", snapshot->name, dump->path,
+                 size_text(snapshot->budget_bytes, budget));
+    for (unsigned i = 0; i < snapshot->device_count; i++)
+        device_print(dump, i);
+    if (snapshot->device_count == 0)
+        (void)printf("no device yet: no program of this ledger has used CUDA so far\n");
+    if (snapshot->slot_count != 0)
+        slots_print(snapshot);
+    if (snapshot->process_count != 0)
+        processes_print(snapshot);
+}
