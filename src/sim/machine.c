@@ -104,19 +104,24 @@ static void machine_sweep(struct machine *machine)
         return;
     for (unsigned i = 0; i < machine_places(shared); i++) {
         struct machine_process *process = &shared->process[i];
-        if (!process->taken || process_is_alive(machine, i))
+        if (!process->taken)
             continue;
-        if (!process->dead_since_ms)
-            process->dead_since_ms = now_ms;
-        if (now_ms - process->dead_since_ms >= shared->release_ms || !process_holds(process))
+        if (process_is_alive(machine, i)) {
+            process->alive_ms = now_ms;
+            continue;
+        }
+        process->dead = 1;
+        if (now_ms - process->alive_ms >= shared->release_ms || !process_holds(process))
             process->taken = 0;
     }
     shared->swept_ms = now_ms;
 }
 
+/* What a process at work does: it says that it lives, and looks for the dead every few milliseconds. */
 static void machine_sweep_if_due(struct machine *machine)
 {
-    if (clock_ms() - machine->shared->swept_ms >= SWEEP_EVERY_MS)
+    machine->self->alive_ms = clock_ms();
+    if (machine->self->alive_ms - machine->shared->swept_ms >= SWEEP_EVERY_MS)
         machine_sweep(machine);
 }
 
@@ -167,7 +172,7 @@ unsigned machine_holders(struct machine *machine, unsigned device, struct machin
     machine_sweep(machine);
     for (unsigned i = 0; i < machine_places(machine->shared); i++) {
         const struct machine_process *process = &machine->shared->process[i];
-        if (!process->taken || process->dead_since_ms || !process->used_bytes[device])
+        if (!process->taken || process->dead || !process->used_bytes[device])
             continue;
         if (count < places)
             holders[count] = (struct machine_holder){process->pid, process->used_bytes[device]};
@@ -204,6 +209,7 @@ int machine_claim(struct machine *machine)
             continue;
         memset(process, 0, sizeof(*process));
         process->pid = process_pid();
+        process->alive_ms = clock_ms();
         if (i >= shared->places)
             shared->places = i + 1; /* first: a killed claimer must not leave a place that nobody looks at */
         process->taken = 1;

@@ -28,9 +28,10 @@ enum {
 #define MACHINE_MAGIC "cubudsim"
 
 struct machine_process {
-    uint32_t taken;         /* 1: belongs to a process, alive or dead */
-    int32_t pid;            /* as /proc shows it, so the outermost PID namespace that is mounted there */
-    uint64_t dead_since_ms; /* CLOCK_MONOTONIC; 0: not seen dead */
+    uint32_t taken;    /* 1: belongs to a process, alive or dead */
+    int32_t pid;       /* as /proc shows it, so the outermost PID namespace that is mounted there */
+    uint64_t alive_ms; /* CLOCK_MONOTONIC: when it was last known to live */
+    uint32_t dead;     /* 1: seen dead, its memory is not back yet */
     uint64_t used_bytes[SIM_DEVICES];
 };
 

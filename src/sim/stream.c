@@ -11,8 +11,8 @@
 enum { STREAM_LIVE = 0x5354524D, EVENT_LIVE = 0x45564E54 };
 
 struct CUstream_st {
-    uint32_t state; /* STREAM_LIVE, or 0: on the list of the unused */
-    CUstream next;
+    uint32_t state;      /* STREAM_LIVE, or 0: on the list of the unused */
+    CUstream next, made; /* of the unused; of all ever made */
     CUcontext context;
     uint64_t generation, id;
     unsigned flags;
@@ -21,14 +21,14 @@ struct CUstream_st {
 
 struct CUevent_st {
     uint32_t state;
-    CUevent next;
+    CUevent next, made;
     CUcontext context;
     uint64_t generation, recorded_ns; /* 0: never recorded */
     unsigned flags;
 };
 
-static CUstream unused_streams;
-static CUevent unused_events;
+static CUstream unused_streams, all_streams;
+static CUevent unused_events, all_events;
 static uint64_t next_stream = 3; /* 1 and 2 are the implicit ones */
 
 static bool stream_is_implicit(CUstream stream)
@@ -60,13 +60,16 @@ static CUresult stream_create(CUcontext context, CUstream *stream, unsigned flag
     if (!stream || flags & ~(unsigned)CU_STREAM_NON_BLOCKING)
         return CUDA_ERROR_INVALID_VALUE;
     sim_lock();
-    CUstream made = unused_streams;
-    if (made)
+    CUstream made = unused_streams, before = all_streams;
+    if (made) {
         unused_streams = made->next;
-    else
-        made = calloc(1, sizeof(*made));
+        before = made->made;
+    } else if ((made = calloc(1, sizeof(*made))) != NULL) {
+        all_streams = made;
+    }
     if (made)
         *made = (struct CUstream_st){.state = STREAM_LIVE,
+                                     .made = before,
                                      .context = context,
                                      .generation = atomic_load(&context->generation),
                                      .id = next_stream++,
@@ -241,14 +244,19 @@ SIM_API CUresult cuEventCreate(CUevent *event, unsigned flags)
     if (!event || flags & ~7u || (flags & 4 && !(flags & CU_EVENT_DISABLE_TIMING)))
         return CUDA_ERROR_INVALID_VALUE;
     sim_lock();
-    CUevent made = unused_events;
-    if (made)
+    CUevent made = unused_events, before = all_events;
+    if (made) {
         unused_events = made->next;
-    else
-        made = calloc(1, sizeof(*made));
+        before = made->made;
+    } else if ((made = calloc(1, sizeof(*made))) != NULL) {
+        all_events = made;
+    }
     if (made)
-        *made = (struct CUevent_st){
-            .state = EVENT_LIVE, .context = context, .generation = atomic_load(&context->generation), .flags = flags};
+        *made = (struct CUevent_st){.state = EVENT_LIVE,
+                                    .made = before,
+                                    .context = context,
+                                    .generation = atomic_load(&context->generation),
+                                    .flags = flags};
     sim_unlock();
     if (!made)
         return CUDA_ERROR_OUT_OF_MEMORY;
