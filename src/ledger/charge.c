@@ -18,6 +18,8 @@
  *   - The tag is read last, and only where there are bytes to count. A zero that is read from a cleared cell needs no tag:
  *     cells are cleared only after the tag was FREE, so what they held was free indeed. Bytes of a last owner under the tag
  *     of the next count too much for a moment; bytes of a next owner never go uncounted, by the point above.
+ *   - The dead bid no more, so their bids are left out; but one may have committed after we read its bid and bytes, and
+ *     died before we read the tag. Its bytes are therefore read again once the tag says that it is dead: they are final.
  *   - Counting too much (a bid and its commit both seen; bytes that moved from a row behind us to a row before us) refuses
  *     wrongly, never grants wrongly. So a refusal is believed only when two looks agree.
  */
@@ -88,15 +90,18 @@ static void look_take(const struct ledger *ledger, const struct asker *asker, st
         uint64_t committed = atomic_load_explicit(&cell->committed_bytes, memory_order_acquire);
         if ((bid | committed) == 0)
             continue;
+        TESTPOINT("look.row_read");
         uint64_t tag = atomic_load_explicit(layout_tag(ledger, row), memory_order_acquire);
         unsigned slot = tag_slot(tag);
         if (tag_state(tag) == LEDGER_ROW_FREE)
             continue;
-        look->committed = bytes_add(look->committed, committed);
         if (tag_state(tag) != LEDGER_ROW_LIVE || slot >= LEDGER_SLOTS) {
+            committed = atomic_load_explicit(&cell->committed_bytes, memory_order_relaxed); /* what it died with */
+            look->committed = bytes_add(look->committed, committed);
             look->dead = bytes_add(look->dead, committed);
             continue;
         }
+        look->committed = bytes_add(look->committed, committed);
         look->bids = bytes_add(look->bids, bid);
         look->older_bids = bytes_add(look->older_bids, older);
         if (slot == asker->slot)

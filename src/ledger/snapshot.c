@@ -19,7 +19,8 @@ enum { LOOKS_MAX = 100 };
 
 /* What one row holds of one device, as read. */
 struct cell_copy {
-    uint64_t tag, committed, in_flight, bid, evicted, changes;
+    uint64_t tag, committed, in_flight, bid, evicted;
+    uint64_t changes_before, changes_after; /* the count of changes, read before and after the rest */
 };
 
 struct rows_copy {
@@ -64,20 +65,25 @@ static uint64_t word_of(const ledger_word *word)
 static void cell_copy(const struct ledger *ledger, unsigned device, unsigned row, struct cell_copy *copy)
 {
     const struct ledger_cell *cell = layout_cell(ledger, device, row);
-    copy->changes = atomic_load_explicit(&cell->changes, memory_order_acquire);
+    copy->changes_before = atomic_load_explicit(&cell->changes, memory_order_acquire);
     copy->bid = atomic_load(&cell->bid_bytes);
     copy->committed = atomic_load_explicit(&cell->committed_bytes, memory_order_acquire);
     copy->in_flight = atomic_load_explicit(&cell->in_flight_bytes, memory_order_acquire);
     copy->evicted = atomic_load_explicit(&cell->evicted_bytes, memory_order_acquire);
     copy->tag = atomic_load(layout_tag(ledger, row));
+    copy->changes_after = atomic_load_explicit(&cell->changes, memory_order_acquire);
     if (copy->in_flight > copy->committed) /* between the two stores of a grant */
         copy->in_flight = copy->committed;
 }
 
-static bool cells_are_same(const struct cell_copy *a, const struct cell_copy *b)
+/* A change counts itself after its stores. Where the count is the same before the first look and after the second, no
+ * change ended between, so at most one was under way, and equal bytes were there all the time: bytes that went and came
+ * back would have counted. (The count of the second look read before its bytes would miss just that.) */
+static bool cells_are_same(const struct cell_copy *first, const struct cell_copy *second)
 {
-    return a->tag == b->tag && a->committed == b->committed && a->in_flight == b->in_flight &&
-           a->evicted == b->evicted && a->changes == b->changes; /* bids come and go without being held */
+    return first->tag == second->tag && first->committed == second->committed &&
+           first->in_flight == second->in_flight && first->evicted == second->evicted &&
+           first->changes_before == second->changes_after; /* bids come and go without being held */
 }
 
 /* Reads a device's rows until two looks agree. */
@@ -92,7 +98,7 @@ static bool rows_copy(const struct ledger *ledger, unsigned device, struct rows_
         for (unsigned row = 0; row < rows; row++) {
             struct cell_copy now;
             cell_copy(ledger, device, row, &now);
-            same = same && row < copy->rows && cells_are_same(&now, &copy->cells[row]);
+            same = same && row < copy->rows && cells_are_same(&copy->cells[row], &now);
             copy->cells[row] = now;
         }
         copy->rows = rows;

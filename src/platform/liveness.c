@@ -94,7 +94,7 @@ static int descriptor_raise(int descriptor)
 int liveness_hold(struct liveness *held, const char *path, dev_t device, ino_t inode, off_t life_byte,
                   off_t memory_byte)
 {
-    *held = (struct liveness){.page = NULL, .memory_descriptor = -1};
+    *held = (struct liveness){.page = NULL, .memory_descriptor = -1, .device = device, .inode = inode};
     int result = life_take(path, device, inode, life_byte, &held->page);
     if (result != 0)
         return result;
@@ -119,11 +119,19 @@ int liveness_hold(struct liveness *held, const char *path, dev_t device, ino_t i
     return 0;
 }
 
+/* Whether the number still is our descriptor: programs that become daemons close what they do not know. */
+static bool descriptor_is_ours(const struct liveness *held)
+{
+    struct stat status;
+    return held->memory_descriptor >= 0 && fstat(held->memory_descriptor, &status) == 0 &&
+           status.st_dev == held->device && status.st_ino == held->inode;
+}
+
 void liveness_drop(struct liveness *held)
 {
     if (held->page != NULL)
         (void)munmap(held->page, PAGE_BYTES);
-    if (held->memory_descriptor >= 0) {
+    if (descriptor_is_ours(held)) {
         /* Unlocked by name, because a forked child may hold the description: giving back is the owner's word
          * that the memory is gone, and a child must not keep the row from its next owner. */
         struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};

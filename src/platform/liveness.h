@@ -20,6 +20,8 @@
 struct liveness {
     void *page;            /* the mapping whose file description holds the life byte; NULL: not held */
     int memory_descriptor; /* -1: not held */
+    dev_t device;          /* the file of both: a program may close our descriptor and get its number for its own */
+    ino_t inode;
 };
 
 enum { LIVENESS_DESCRIPTOR_FLOOR = 200 }; /* kept descriptors are moved above it (or as high as the limit lets) */
@@ -31,7 +33,8 @@ int liveness_hold(struct liveness *held, const char *path, dev_t device, ino_t i
                   off_t memory_byte);
 
 /* Gives both bytes up, the memory byte even where a forked child holds its descriptor too. Only for the process that
- * called liveness_hold: a child that dropped its copy would give up its parent's. */
+ * called liveness_hold: a child that dropped its copy would give up its parent's. A descriptor that the program has
+ * closed, and perhaps opened again as something of its own, is left alone. */
 void liveness_drop(struct liveness *held);
 
 /* Whether some other file description holds that byte of the file open at `descriptor`: 1, 0 or -errno. Looks, never

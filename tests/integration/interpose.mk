@@ -1,1 +1,27 @@
-# tests/integration/interpose
+# The preloaded library from outside: what it exports, how it behaves in a program, when it ends one.
+dist_check_SCRIPTS += tests/unit/hooks tests/integration/exports tests/integration/procaddress tests/integration/manners \
+    tests/integration/children tests/integration/failfast
+EXTRA_DIST += tests/integration/openmp.c
+TESTS += tests/unit/hooks tests/integration/exports
+
+if SIMULATOR
+check_PROGRAMS += tests/integration/procaddress_program tests/integration/manners_program \
+    tests/integration/children_program
+tests_integration_procaddress_program_SOURCES = tests/integration/procaddress.c
+tests_integration_procaddress_program_LDADD = -ldl
+tests_integration_manners_program_SOURCES = tests/integration/manners.c
+tests_integration_manners_program_LDADD = -ldl
+tests_integration_children_program_SOURCES = tests/integration/children.c
+tests_integration_children_program_LDADD = -ldl
+
+check_LTLIBRARIES += tests/integration/shim.la tests/integration/other_library.la
+tests_integration_shim_la_SOURCES = tests/integration/shim.c
+tests_integration_shim_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
+tests_integration_shim_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nonexistent
+tests_integration_shim_la_LIBADD = -ldl
+tests_integration_other_library_la_SOURCES = tests/integration/other_library.c
+tests_integration_other_library_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nonexistent
+
+TESTS += tests/integration/procaddress tests/integration/manners tests/integration/children \
+    tests/integration/failfast
+endif

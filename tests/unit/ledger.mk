@@ -1,1 +1,53 @@
-# tests/unit/ledger
+# Unit tests of src/platform and src/ledger, and the scene they share with tests/crash.
+if HAVE_CMOCKA
+check_LTLIBRARIES += libscene.la
+libscene_la_SOURCES = tests/unit/scene.c tests/unit/scene.h
+libscene_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+libscene_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+
+scene_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+scene_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+scene_libs = libscene.la libledger.la libplatform.la $(CMOCKA_LIBS)
+scene_testpoint_libs = libscene.la libledger_testpoints.la libplatform_testpoints.la $(CMOCKA_LIBS)
+
+ledger_tests = \
+    tests/unit/test_charge \
+    tests/unit/test_device \
+    tests/unit/test_env \
+    tests/unit/test_futex \
+    tests/unit/test_log \
+    tests/unit/test_pressure \
+    tests/unit/test_row \
+    tests/unit/test_size \
+    tests/unit/test_slot
+check_PROGRAMS += $(ledger_tests)
+TESTS += $(ledger_tests)
+
+tests_unit_test_charge_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_charge_CFLAGS = $(scene_cflags)
+tests_unit_test_charge_LDADD = $(scene_libs)
+tests_unit_test_device_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_device_CFLAGS = $(scene_cflags)
+tests_unit_test_device_LDADD = $(scene_libs)
+tests_unit_test_env_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_env_CFLAGS = $(scene_cflags)
+tests_unit_test_env_LDADD = $(scene_libs)
+tests_unit_test_futex_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_futex_CFLAGS = $(scene_cflags)
+tests_unit_test_futex_LDADD = $(scene_libs)
+tests_unit_test_log_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_log_CFLAGS = $(scene_cflags)
+tests_unit_test_log_LDADD = $(scene_libs)
+tests_unit_test_pressure_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_pressure_CFLAGS = $(scene_cflags)
+tests_unit_test_pressure_LDADD = $(scene_libs)
+tests_unit_test_row_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_row_CFLAGS = $(scene_cflags)
+tests_unit_test_row_LDADD = $(scene_libs)
+tests_unit_test_size_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_size_CFLAGS = $(scene_cflags)
+tests_unit_test_size_LDADD = $(scene_libs)
+tests_unit_test_slot_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_slot_CFLAGS = $(scene_cflags)
+tests_unit_test_slot_LDADD = $(scene_libs)
+endif
