@@ -3,8 +3,14 @@
  * whether a request may go to the driver. Called by the wrappers of src/interpose; calls src/ledger, src/platform, src/cuda.
  *
  * Synchronisation: one brief lock per process guards the row's cells and the maps; it lies, with all other state of being
- * attached, in a page that a forked child finds wiped (MADV_WIPEONFORK), so that a child, however it was made, is unattached
+ * attached, in pages that a forked child finds wiped (MADV_WIPEONFORK), so that a child, however it was made, is unattached
  * and owes nothing. All functions are safe from any thread and keep errno. Tables come from mmap, never from the heap.
+ *
+ * How one allocation goes:
+ *     account_ask     the bytes are charged and in flight, or the answer is out of memory
+ *     (the driver)
+ *     account_record  the pointer is known; what the call really cost is charged; the bytes have landed
+ *     account_abandon instead, where the driver refused
  */
 #ifndef ACCOUNT_ACCOUNT_H
 #define ACCOUNT_ACCOUNT_H
@@ -12,6 +18,101 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <cubudget/ledger_abi.h>
+#include "cuda/driver.h"
 #include "platform/env.h"
+
+/* Notes the settings this process runs under. Called once, by the constructor. */
+void account_configure(const struct settings *settings);
+
+/* Opens the ledger and claims a row, for a process whose cuInit has succeeded. Does nothing where that is done. What makes
+ * it impossible ends the process: no device good enough 69, no ledger 73, settings that do not fit it 78. */
+void account_attach(const struct driver *driver);
+
+/* Whether this process (not a parent of it) has a row. */
+bool account_is_attached(void);
+
+/* Where the ledger's file is gone or is another one, moves the process's charges to the file that is there now, or to a new
+ * one of the same budget, and says so. Called now and then, by the thread of src/evict. */
+void account_follow_ledger(void);
+
+/* --- what is charged ---------------------------------------------------------------------------------------------- */
+
+/* A request on its way to the driver: filled by account_ask. */
+struct charge {
+    unsigned device; /* as this process numbers them */
+    enum ledger_kind kind;
+    uint32_t owner; /* the context whose end frees it; OWNER_NONE: none */
+    uint64_t bytes; /* charged and in flight */
+};
+
+enum { OWNER_NONE = 0 };
+
+/* What linear memory of that size physically costs, before it is known whether it shares a block: whole 2 MiB blocks.
+ * UINT64_MAX where that passes what 64 bits hold. */
+uint64_t linear_cost(uint64_t bytes);
+
+/* Charges `bytes` of `kind` to the device and owner of the thread's current context. True: granted, fill in and go on.
+ * False with *passes set: nothing to charge (unattached, no context, a context of an unknown device): let the driver
+ * answer. False without: out of memory. */
+bool account_ask(const struct driver *driver, enum ledger_kind kind, uint64_t bytes, struct charge *charge,
+                 bool *passes);
+
+/* The driver returned `pointer`, which physically takes linear_cost(actual_bytes). */
+void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t actual_bytes);
+
+/* The driver refused. */
+void account_abandon(const struct charge *charge);
+
+/* What a pointer was charged, taken out of the books while the driver frees it: before the call, because afterwards the
+ * driver may hand the same address to another thread. */
+struct taken {
+    uint64_t pointer;
+    uint64_t bytes; /* 0: small, in a shared block */
+    uint32_t owner;
+    uint8_t device, kind;
+};
+
+/* False: not one of ours; let the driver answer. Else account_credit or account_put_back follows. */
+bool account_take(CUdeviceptr pointer, struct taken *taken);
+void account_credit(const struct taken *taken);
+void account_put_back(const struct taken *taken);
+
+/* --- contexts -------------------------------------------------------------------------------------------------------- */
+
+/* Contexts are made and ended one at a time in a process: between a begin and its end no other thread of it does either. */
+struct context_charge {
+    struct charge charge;
+    CUdevice ordinal;
+    uint64_t before_bytes; /* in use on the card before */
+    bool locked;           /* context_end has something to end */
+    bool counts;           /* charged; false: unattached, or the context is there already */
+};
+
+/* Before a context is made on a device: charges its predicted cost. False: out of memory, and no context_end. */
+bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, struct context_charge *context);
+
+/* After it: corrects the charge to what it really cost and remembers the handle; `result` is what the driver returned. */
+void context_end(struct context_charge *context, CUresult result, CUcontext handle, bool primary);
+
+/* Around a call that may end a context: afterwards everything that went with it is credited. `handle` NULL: the primary
+ * context of `ordinal`. */
+struct context_ending {
+    CUcontext handle;
+    CUdevice ordinal;
+    bool locked;
+};
+void context_ending_begin(CUcontext handle, CUdevice ordinal, struct context_ending *ending);
+void context_ending_end(struct context_ending *ending, bool ended);
+
+/* Whether a device's primary context is inactive, as it is after its last release and after a reset. */
+bool context_primary_is_gone(const struct driver *driver, CUdevice ordinal);
+
+/* Counts a use of a context more or less (cuCtxAttach, cuCtxDetach); returns whether the last one is gone. */
+bool context_use(CUcontext handle, int change);
+
+/* --- what programs see ------------------------------------------------------------------------------------------------- */
+
+/* The slot's view of a device by its CUDA ordinal. False: unattached or unknown; tell the program what the driver says. */
+bool account_view(CUdevice ordinal, uint64_t *free_bytes, uint64_t *total_bytes);
 
 #endif

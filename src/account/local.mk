@@ -1,1 +1,17 @@
-# account
+# A process's own account. libaccount_testpoints.la is the same with the crash tests' named points built in.
+account_sources = \
+    src/account/account.c src/account/account.h \
+    src/account/admit.c \
+    src/account/allocmap.c src/account/allocmap.h \
+    src/account/books.c \
+    src/account/contexts.c \
+    src/account/follow.c \
+    src/account/overhead.c \
+    src/account/state.h
+
+noinst_LTLIBRARIES += libaccount.la
+libaccount_la_SOURCES = $(account_sources)
+
+check_LTLIBRARIES += libaccount_testpoints.la
+libaccount_testpoints_la_SOURCES = $(account_sources)
+libaccount_testpoints_la_CPPFLAGS = $(AM_CPPFLAGS) -DCUBUDGET_TESTPOINTS

@@ -1,1 +1,3 @@
-# evict
+# The thread of each process with a context.
+noinst_LTLIBRARIES += libevict.la
+libevict_la_SOURCES = src/evict/agent.c src/evict/agent.h

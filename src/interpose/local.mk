@@ -1,1 +1,36 @@
-# interpose
+# libcubudget.so, the library that is preloaded. It needs libc alone and exports the intercepted names, dlsym and
+# cubudget_*: an anonymous version script, because a named version node unhooks dlsym. libcubudget-testpoints.so is the
+# tests' own copy with the crash tests' named points built in.
+interpose_sources = \
+    src/interpose/context.c \
+    src/interpose/dlsym.S \
+    src/interpose/gate.h \
+    src/interpose/hooks.def src/interpose/hooks.h \
+    src/interpose/init.c \
+    src/interpose/linear.c \
+    src/interpose/preload.c \
+    src/interpose/query.c \
+    src/interpose/resolve.c src/interpose/resolve.h
+
+preload_ldflags = $(AM_LDFLAGS) -module -avoid-version -shared -Wl,--version-script=src/interpose/exports.map \
+    -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete
+
+lib_LTLIBRARIES += libcubudget.la
+libcubudget_la_SOURCES = $(interpose_sources)
+libcubudget_la_LDFLAGS = $(preload_ldflags)
+libcubudget_la_LIBADD = libevict.la libaccount.la libledger.la libcudadriver.la libplatform.la
+EXTRA_libcubudget_la_DEPENDENCIES = src/interpose/exports.map
+
+check_LTLIBRARIES += libcubudget-testpoints.la
+libcubudget_testpoints_la_SOURCES = $(interpose_sources)
+libcubudget_testpoints_la_CPPFLAGS = $(AM_CPPFLAGS) -DCUBUDGET_TESTPOINTS
+libcubudget_testpoints_la_LDFLAGS = $(preload_ldflags) -rpath $(abs_builddir)
+libcubudget_testpoints_la_LIBADD = libevict.la libaccount_testpoints.la libledger_testpoints.la libcudadriver.la \
+    libplatform_testpoints.la
+EXTRA_libcubudget_testpoints_la_DEPENDENCIES = src/interpose/exports.map
+
+src/interpose/exports.map: src/interpose/hooks.def
+	$(AM_V_GEN)$(MKDIR_P) src/interpose && { echo '{'; echo '  global:'; echo '    dlsym;'; echo '    cubudget_*;'; \
+	  $(SED) -n 's/^WRAP(\([A-Za-z0-9_]*\),.*/    \1;/p' $(top_srcdir)/src/interpose/hooks.def; \
+	  echo '  local: *;'; echo '};'; } >$@.new && mv $@.new $@
+CLEANFILES += src/interpose/exports.map

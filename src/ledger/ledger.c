@@ -237,6 +237,16 @@ void ledger_close(struct ledger *ledger)
     shm_close(&ledger->file);
 }
 
+uint64_t ledger_budget(const struct ledger *ledger)
+{
+    return atomic_load(&layout_header(ledger)->budget_bytes);
+}
+
+bool ledger_budget_is_explicit(const struct ledger *ledger)
+{
+    return atomic_load(&layout_header(ledger)->budget_explicit) != 0;
+}
+
 int ledger_is_current(const struct ledger *ledger)
 {
     return shm_is_current(ledger->path, &ledger->file);

@@ -55,6 +55,10 @@ struct ledger_fault {
 int ledger_open(struct ledger *ledger, const struct ledger_request *request, struct ledger_fault *fault);
 void ledger_close(struct ledger *ledger);
 
+/* The budget that the ledger was made with, and whether somebody asked for it. */
+uint64_t ledger_budget(const struct ledger *ledger);
+bool ledger_budget_is_explicit(const struct ledger *ledger);
+
 /* Whether the path still leads to this file: 1; 0: removed or replaced; -errno. */
 int ledger_is_current(const struct ledger *ledger);
 
@@ -150,6 +154,16 @@ void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_
 /* Adds bytes that are already held, without asking (a measured cost above its prediction, a move to a new ledger). May pass
  * the budget, and the peaks then say so. Owner. */
 void ledger_commit_unasked(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes);
+
+/* What the row holds of a device. Owner. */
+uint64_t ledger_committed(const struct ledger *ledger, unsigned row, unsigned device);
+
+/* Copies all that a row holds of a device, its display account too, to another ledger's row, unasked. Owner of both. */
+void ledger_row_copy(const struct ledger *from, unsigned from_row, unsigned from_device, struct ledger *to,
+                     unsigned to_row, unsigned to_device);
+
+/* Copies a row's counts. Owner of both. */
+void ledger_counts_copy(const struct ledger *from, unsigned from_row, struct ledger *to, unsigned to_row);
 
 /* Adds to the row's display account by kind; negative takes away. Owner. */
 void ledger_kind_add(struct ledger *ledger, unsigned row, unsigned device, enum ledger_kind kind, int64_t bytes);

@@ -5,6 +5,7 @@ ledger_sources = \
     src/ledger/charge.c \
     src/ledger/layout.h \
     src/ledger/ledger.c src/ledger/ledger.h \
+    src/ledger/move.c \
     src/ledger/owner.h \
     src/ledger/pressure.c \
     src/ledger/reap.c \

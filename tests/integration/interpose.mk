@@ -7,11 +7,11 @@ TESTS += tests/unit/hooks tests/integration/exports
 if SIMULATOR
 check_PROGRAMS += tests/integration/procaddress_program tests/integration/manners_program \
     tests/integration/children_program
-tests_integration_procaddress_program_SOURCES = tests/integration/procaddress.c
+tests_integration_procaddress_program_SOURCES = tests/integration/procaddress_program.c
 tests_integration_procaddress_program_LDADD = -ldl
-tests_integration_manners_program_SOURCES = tests/integration/manners.c
+tests_integration_manners_program_SOURCES = tests/integration/manners_program.c
 tests_integration_manners_program_LDADD = -ldl
-tests_integration_children_program_SOURCES = tests/integration/children.c
+tests_integration_children_program_SOURCES = tests/integration/children_program.c
 tests_integration_children_program_LDADD = -ldl
 
 check_LTLIBRARIES += tests/integration/shim.la tests/integration/other_library.la

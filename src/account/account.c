@@ -1,0 +1,353 @@
+/*
+ * Being attached: the ledger, the slot and the row of this process. Called by the constructor (account_configure) and by the
+ * wrapper of cuInit; state.h says what lock guards what.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "account/state.h"
+#include "cuda/nvml.h"
+#include "platform/log.h"
+#include "platform/size.h"
+#include "platform/testpoint.h"
+
+struct settings account_settings;
+
+static _Atomic(struct account *) current; /* inherited by a forked child, who finds the pages wiped */
+
+void account_configure(const struct settings *settings)
+{
+    account_settings = *settings;
+}
+
+struct account *account_get(void)
+{
+    struct account *account = atomic_load_explicit(&current, memory_order_acquire);
+    if (account == NULL || atomic_load_explicit(&account->attached, memory_order_acquire) == 0)
+        return NULL;
+    return account;
+}
+
+bool account_is_attached(void)
+{
+    return account_get() != NULL;
+}
+
+struct account_device *account_device_of(struct account *account, CUdevice ordinal)
+{
+    for (unsigned i = 0; i < account->devices; i++)
+        if (account->device[i].ordinal == ordinal)
+            return &account->device[i];
+    return NULL;
+}
+
+unsigned account_number(const struct account *account, const struct account_device *device)
+{
+    return (unsigned)(device - account->device);
+}
+
+/* --- fork ------------------------------------------------------------------------------------------------------------ */
+
+/* No fork may fall between the open of a life byte and its madvise: the child would keep the row of its parent alive. */
+static void fork_prepare(void)
+{
+    struct account *account = atomic_load(&current);
+    if (account != NULL)
+        brief_lock_take(&account->claiming);
+}
+
+static void fork_parent(void)
+{
+    struct account *account = atomic_load(&current);
+    if (account != NULL)
+        brief_lock_give(&account->claiming);
+}
+
+static struct account *account_make(void)
+{
+    struct account *none = NULL;
+    struct account *account = mmap(NULL, sizeof *account, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (account == MAP_FAILED)
+        log_die(EXIT_NO_LEDGER, "no memory for the books of this process: %s", strerror(errno));
+    if (madvise(account, sizeof *account, MADV_WIPEONFORK) != 0)
+        log_die(EXIT_NO_LEDGER,
+                "this kernel cannot keep the books of a process out of its children (MADV_WIPEONFORK, "
+                "since Linux 4.14): %s",
+                strerror(errno));
+    if (!atomic_compare_exchange_strong(&current, &none, account)) {
+        (void)munmap(account, sizeof *account);
+        return none;
+    }
+    if (pthread_atfork(fork_prepare, fork_parent, NULL) != 0) /* once: children inherit it */
+        log_die(EXIT_NO_LEDGER, "no memory for a fork handler");
+    return account;
+}
+
+/* --- devices --------------------------------------------------------------------------------------------------------- */
+
+static bool device_read(const struct driver *driver, int number, struct account_device *device)
+{
+    int major = 0, minor = 0;
+    size_t total = 0;
+    if (driver->cuDeviceGet(&device->ordinal, number) != CUDA_SUCCESS)
+        return false;
+    /* _v2 tells a MIG instance from its card; the older one says the card's for both. */
+    CUresult result = driver->cuDeviceGetUuid_v2 != NULL ? driver->cuDeviceGetUuid_v2(&device->uuid, device->ordinal)
+                      : driver->cuDeviceGetUuid != NULL  ? driver->cuDeviceGetUuid(&device->uuid, device->ordinal)
+                                                         : CUDA_ERROR_NOT_FOUND;
+    if (result != CUDA_SUCCESS || driver->cuDeviceTotalMem_v2(&total, device->ordinal) != CUDA_SUCCESS)
+        return false;
+    if (driver->cuDeviceGetName(device->name, (int)sizeof device->name, device->ordinal) != CUDA_SUCCESS)
+        (void)snprintf(device->name, sizeof device->name, "GPU %d", number);
+    (void)driver->cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device->ordinal);
+    (void)driver->cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device->ordinal);
+    device->compute = (uint32_t)(10 * major + minor);
+    device->total_bytes = total;
+    return true;
+}
+
+static void devices_read(const struct driver *driver, struct account *account)
+{
+    int count = 0;
+    CUresult result = driver->cuDeviceGetCount(&count);
+    if (result != CUDA_SUCCESS)
+        log_die(EXIT_NO_DEVICE, "the driver does not say how many GPUs there are (error %d)", result);
+    if (count > LEDGER_DEVICES) {
+        log_line(LOG_WARN, "%d GPUs are visible; only the first %d are held to a budget", count, LEDGER_DEVICES);
+        count = LEDGER_DEVICES;
+    }
+    account->devices = 0;
+    const struct account_device *best = NULL;
+    for (int number = 0; number < count; number++) {
+        struct account_device *device = &account->device[account->devices];
+        *device = (struct account_device){0};
+        if (!device_read(driver, number, device))
+            log_die(EXIT_NO_DEVICE, "GPU %d does not say its uuid and memory; an older driver than 410 has no uuids",
+                    number);
+        if (best == NULL || device->compute > best->compute)
+            best = device;
+        account->devices++;
+    }
+    uint32_t wanted = account_settings.min_compute;
+    if (best == NULL)
+        log_die(EXIT_NO_DEVICE, "the driver is there and finds no GPU");
+    if (best->compute < wanted)
+        log_die(EXIT_NO_DEVICE,
+                "no visible GPU has compute capability %u.%u or better: the best, '%s', has %u.%u; set "
+                "CUBUDGET_MIN_COMPUTE "
+                "to use it all the same",
+                wanted / 10, wanted % 10, best->name, best->compute / 10, best->compute % 10);
+}
+
+/* --- opening ---------------------------------------------------------------------------------------------------------- */
+
+__attribute__((format(printf, 2, 3))) static void fault_write(struct ledger_fault *fault, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(fault->text, sizeof fault->text, format, arguments);
+    va_end(arguments);
+}
+
+static int opening_fail(struct opening *opening, int status, int result)
+{
+    opening->status = status;
+    return result;
+}
+
+static int opening_devices(const struct account *account, struct opening *opening)
+{
+    for (unsigned i = 0; i < account->devices; i++) {
+        const struct account_device *device = &account->device[i];
+        int index = ledger_device_claim(opening->ledger, device->uuid.bytes, device->name);
+        if (index < 0) {
+            fault_write(&opening->fault,
+                        "the ledger has its %d devices already and '%s' is another; use another --ledger",
+                        LEDGER_DEVICES, device->name);
+            return opening_fail(opening, EXIT_NO_LEDGER, index);
+        }
+        opening->index[i] = (unsigned)index;
+        ledger_device_describe(opening->ledger, (unsigned)index, account_settings.simulate, device->compute);
+        uint64_t baseline = device->baseline_bytes;
+        if (!ledger_device_is_settled(opening->ledger, (unsigned)index))
+            (void)nvml_idle_bytes(&device->uuid, &baseline);
+        int result = ledger_device_settle(opening->ledger, (unsigned)index, device->total_bytes, baseline,
+                                          &opening->shrunk_to[i], &opening->fault);
+        if (result != 0)
+            return opening_fail(opening, EXIT_BAD_SETTINGS, result);
+    }
+    return 0;
+}
+
+static void claim_fault(const struct ledger *ledger, int result, struct ledger_fault *fault)
+{
+    switch (result) {
+    case -ENOSPC:
+        fault_write(fault, "all %d rows of %s are taken; use another --ledger", LEDGER_ROWS, ledger->path);
+        break;
+    case -EBUSY:
+        fault_write(fault, "%s is held by something that was stopped while removing it; end that (a cubudget gc)",
+                    ledger->path);
+        break;
+    case -ENOTSUP:
+        fault_write(fault,
+                    "%s lies where locks on a file's bytes do not hold (overlayfs does that); set CUBUDGET_DIR to a "
+                    "directory under /dev/shm",
+                    ledger->path);
+        break;
+    default:
+        fault_write(fault, "no row can be claimed in %s: %s", ledger->path, strerror(-result));
+    }
+}
+
+/* One try; -ESTALE: the file went away meanwhile. */
+static int opening_try(const struct account *account, const struct ledger_request *request, struct opening *opening)
+{
+    int result = ledger_open(opening->ledger, request, &opening->fault);
+    if (result != 0)
+        return opening_fail(opening, result == -EEXIST ? EXIT_BAD_SETTINGS : EXIT_NO_LEDGER, result);
+    TESTPOINT("attach.opened");
+    int slot = ledger_slot_claim(opening->ledger, account->slot);
+    if (slot < 0) {
+        fault_write(&opening->fault,
+                    "the ledger has its %d slots already and '%s' is another; use one of them or another --ledger",
+                    LEDGER_SLOTS, account->slot);
+        result = opening_fail(opening, EXIT_NO_LEDGER, slot);
+    }
+    if (result == 0)
+        result = opening_devices(account, opening);
+    if (result == 0) {
+        result = ledger_row_claim(opening->ledger, (unsigned)slot, account->command, &opening->claim);
+        if (result != 0 && result != -ESTALE) {
+            claim_fault(opening->ledger, result, &opening->fault);
+            opening->status = EXIT_NO_LEDGER;
+        }
+    }
+    if (result != 0)
+        ledger_close(opening->ledger);
+    return result;
+}
+
+int opening_make(const struct account *account, const struct ledger_request *request, struct opening *opening)
+{
+    enum { TRIES = 100 };
+    *opening = (struct opening){.claim = {.liveness = {.page = NULL, .memory_descriptor = -1}}};
+    opening->ledger = mmap(NULL, sizeof *opening->ledger, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (opening->ledger == MAP_FAILED) {
+        fault_write(&opening->fault, "no memory for a ledger");
+        return opening_fail(opening, EXIT_NO_LEDGER, -ENOMEM);
+    }
+    (void)madvise(opening->ledger, sizeof *opening->ledger, MADV_DONTFORK);
+    int result = -ESTALE;
+    for (unsigned i = 0; i < TRIES && result == -ESTALE; i++)
+        result = opening_try(account, request, opening);
+    if (result == -ESTALE) {
+        fault_write(&opening->fault, "the ledger '%s' is removed as often as it is made; stop what removes it",
+                    request->name);
+        opening->status = EXIT_NO_LEDGER;
+    }
+    if (result != 0)
+        (void)munmap(opening->ledger, sizeof *opening->ledger);
+    return result;
+}
+
+void opening_undo(struct opening *opening)
+{
+    ledger_row_release(opening->ledger, &opening->claim);
+    ledger_close(opening->ledger);
+    (void)munmap(opening->ledger, sizeof *opening->ledger);
+}
+
+/* --- attaching --------------------------------------------------------------------------------------------------------- */
+
+int opening_terms(struct opening *opening)
+{
+    struct slot_terms terms = {
+        .has_limit = account_settings.has_limit,
+        .has_reserve = account_settings.has_reserve,
+        .has_priority = account_settings.has_priority,
+        .limit_bytes = account_settings.limit_bytes,
+        .reserve_bytes = account_settings.reserve_bytes,
+        .priority = account_settings.priority,
+    };
+    return ledger_slot_settle(opening->ledger, opening->claim.slot, &terms, &opening->fault);
+}
+
+static void budgets_say(const struct account *account, const struct opening *opening)
+{
+    char size[SIZE_TEXT_BYTES];
+    for (unsigned i = 0; i < account->devices; i++)
+        if (opening->shrunk_to[i] != 0)
+            log_line(LOG_WARN, "'%s' is smaller than the default budget: its budget is %s", account->device[i].name,
+                     size_format(opening->shrunk_to[i], size, sizeof size));
+}
+
+static void attach(struct account *account, const struct driver *driver)
+{
+    char directory[PATH_MAX];
+    struct opening opening;
+    if (account_settings.slot[0] != '\0')
+        memcpy(account->slot, account_settings.slot, sizeof account->slot);
+    else
+        name_from_executable(account->slot);
+    name_from_executable(account->command);
+    devices_read(driver, account);
+    if (shm_directory(account_settings.directory, directory) != 0)
+        log_die(EXIT_NO_LEDGER, "the ledger directory's path is too long; set CUBUDGET_DIR to a shorter one");
+    struct ledger_request request = {
+        .directory = directory,
+        .name = account_settings.ledger,
+        .create = true,
+        .has_budget = account_settings.has_budget,
+        .budget_bytes = account_settings.budget_bytes,
+    };
+    if (opening_make(account, &request, &opening) != 0)
+        log_die(opening.status, "%s", opening.fault.text);
+    if (opening_terms(&opening) != 0) {
+        opening_undo(&opening);
+        log_die(EXIT_BAD_SETTINGS, "slot '%s': %s", account->slot, opening.fault.text);
+    }
+    budgets_say(account, &opening);
+    account->ledger = opening.ledger;
+    account->claim = opening.claim;
+    for (unsigned i = 0; i < account->devices; i++)
+        account->device[i].index = opening.index[i];
+    TESTPOINT("attach.claimed");
+}
+
+void account_attach(const struct driver *driver)
+{
+    int before = errno;
+    struct account *account = atomic_load_explicit(&current, memory_order_acquire);
+    if (account == NULL)
+        account = account_make();
+    brief_lock_take(&account->claiming);
+    if (atomic_load(&account->attached) == 0) {
+        attach(account, driver);
+        atomic_store_explicit(&account->attached, 1, memory_order_release);
+    }
+    brief_lock_give(&account->claiming);
+    errno = before;
+}
+
+/* --- what programs see ------------------------------------------------------------------------------------------------- */
+
+bool account_view(CUdevice ordinal, uint64_t *free_bytes, uint64_t *total_bytes)
+{
+    struct account *account = account_get();
+    const struct account_device *device = account != NULL ? account_device_of(account, ordinal) : NULL;
+    struct ledger_view view;
+    if (device == NULL)
+        return false;
+    brief_lock_take(&account->books);
+    ledger_view(account->ledger, device->index, account->claim.slot, &view);
+    brief_lock_give(&account->books);
+    *free_bytes = view.free_bytes;
+    *total_bytes = view.total_bytes;
+    return true;
+}

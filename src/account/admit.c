@@ -1,0 +1,162 @@
+/*
+ * May a request go to the driver? Called by books.c and contexts.c under the books' lock.
+ *
+ * One look of the ledger's protocol nearly always decides. What does not fit is looked at again after the dead were reaped;
+ * where the bytes of the dying would make it fit, it waits until the card has them back (some 200 ms). Where only others'
+ * bids are in the way it looks again for a bounded time: a bid that stands still belongs to a stopped process and counts
+ * as taken.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <time.h>
+#include "account/state.h"
+#include "platform/log.h"
+#include "platform/size.h"
+#include "platform/testpoint.h"
+
+enum {
+    DYING_PATIENCE_MS = 2 * LEDGER_DYING_MS, /* twice what the ledger holds the bytes of the dead back */
+    RIVAL_PATIENCE_MS = 250,                 /* a grant takes microseconds: a rival that needs more is stopped */
+    NAP_FIRST_US = 20,
+    NAP_LAST_US = 2000,
+};
+
+/* One request's waiting. */
+struct patience {
+    uint64_t started_ms, contended_ms; /* 0: not contended now */
+    unsigned nap_us;
+    bool reaped;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void nap(struct patience *patience)
+{
+    struct timespec time = {.tv_nsec = (long)patience->nap_us * 1000};
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+    if (patience->nap_us < NAP_LAST_US)
+        patience->nap_us *= 2;
+}
+
+/* Whether the bytes of the dead are all that is in the way. */
+static bool dead_are_in_the_way(const struct ledger_room *room, uint64_t bytes)
+{
+    uint64_t others = room->committed_bytes - room->dead_bytes, need;
+    if (room->dead_bytes == 0 || room->committed_bytes < room->dead_bytes)
+        return false;
+    return !__builtin_add_overflow(others, room->reserved_bytes, &need) &&
+           !__builtin_add_overflow(need, bytes, &need) && need <= room->budget_bytes;
+}
+
+/* After a look that did not fit, without the lock: whether to look again. */
+static bool patience_wait(struct patience *patience, struct ledger *ledger, enum ledger_verdict verdict,
+                          const struct ledger_room *room, uint64_t bytes)
+{
+    uint64_t now = now_ms();
+    if (verdict == LEDGER_CONTENDED) {
+        if (patience->contended_ms == 0)
+            patience->contended_ms = now;
+        if (now - patience->contended_ms > RIVAL_PATIENCE_MS)
+            return false;
+        nap(patience);
+        return true;
+    }
+    patience->contended_ms = 0;
+    if (!patience->reaped) {
+        patience->reaped = true; /* a dead row that nobody looked at counts as alive, in its slot too */
+        (void)ledger_reap(ledger);
+        return true;
+    }
+    if (verdict != LEDGER_OVER_BUDGET || !dead_are_in_the_way(room, bytes))
+        return false;
+    /* Orphaned bytes stay as long as a child lives: only what is dying is worth waiting for. */
+    if (ledger_reap(ledger) <= 0 || now - patience->started_ms > DYING_PATIENCE_MS)
+        return false;
+    nap(patience);
+    return true;
+}
+
+/* The first refusal of a process is worth a line to everybody; later ones to who wants to know. */
+static void refusal_say(const struct account *account, unsigned device, uint64_t bytes, enum ledger_verdict verdict,
+                        const struct ledger_room *room)
+{
+    static _Atomic(bool) said;
+    char asked[SIZE_TEXT_BYTES], used[SIZE_TEXT_BYTES], bound[SIZE_TEXT_BYTES];
+    enum log_level level = __atomic_exchange_n(&said, true, __ATOMIC_RELAXED) ? LOG_INFO : LOG_WARN;
+    (void)size_format(bytes, asked, sizeof asked);
+    if (verdict == LEDGER_OVER_LIMIT)
+        log_line(level, "slot '%s' asked for %s of device %u and is refused: it holds %s of its limit of %s",
+                 account->slot, asked, device, size_format(room->slot_bytes, used, sizeof used),
+                 size_format(room->limit_bytes, bound, sizeof bound));
+    else
+        log_line(level,
+                 "slot '%s' asked for %s of device %u and is refused: %s of the budget of %s are taken (cubudget dump "
+                 "shows by whom)",
+                 account->slot, asked, device,
+                 size_format(room->committed_bytes + room->reserved_bytes + room->bid_bytes, used, sizeof used),
+                 size_format(room->budget_bytes, bound, sizeof bound));
+}
+
+/* One look, where no other thread's bid stands in the same cell. */
+static enum ledger_verdict bid_look(struct account *account, unsigned device, struct ledger_bid *bid,
+                                    struct ledger_room *room)
+{
+    if (account->bidding && !bid->standing)
+        return LEDGER_CONTENDED;
+    bid->row = account->claim.row; /* a move to another ledger changes both; it leaves standing bids alone */
+    bid->slot = account->claim.slot;
+    bid->device = account->device[device].index;
+    enum ledger_verdict verdict = ledger_bid_look(account->ledger, bid, room);
+    account->bidding = bid->standing;
+    return verdict;
+}
+
+static bool admit_slowly(struct account *account, unsigned device, struct ledger_bid *bid, enum ledger_verdict verdict,
+                         struct ledger_room *room)
+{
+    struct patience patience = {.started_ms = now_ms(), .nap_us = NAP_FIRST_US};
+    int before = errno;
+    while (verdict != LEDGER_FITS) {
+        struct ledger *ledger = account->ledger;
+        brief_lock_give(&account->books);
+        bool again = patience_wait(&patience, ledger, verdict, room, bid->bytes);
+        brief_lock_take(&account->books);
+        if (!again)
+            break;
+        verdict = bid_look(account, device, bid, room);
+    }
+    if (verdict != LEDGER_FITS) {
+        if (bid->standing) {
+            ledger_bid_withdraw(account->ledger, bid);
+            account->bidding = false;
+        }
+        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_REFUSAL);
+        brief_lock_give(&account->books);
+        refusal_say(account, device, bid->bytes, verdict, room);
+        brief_lock_take(&account->books);
+    }
+    errno = before;
+    return verdict == LEDGER_FITS;
+}
+
+bool admit(struct account *account, unsigned device, uint64_t bytes)
+{
+    struct ledger_bid bid = {.bytes = bytes, .ticket = LEDGER_NO_TICKET};
+    struct ledger_room room;
+    room.budget_bytes = 0;
+    enum ledger_verdict verdict = bid_look(account, device, &bid, &room);
+    if (__builtin_expect(verdict != LEDGER_FITS, 0)) {
+        if (room.budget_bytes == 0) /* another thread of this process was bidding: nothing was looked at yet */
+            room = (struct ledger_room){0};
+        if (!admit_slowly(account, device, &bid, verdict, &room))
+            return false;
+    }
+    TESTPOINT("admit.granted");
+    return true;
+}

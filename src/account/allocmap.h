@@ -1,0 +1,39 @@
+/*
+ * A table of pointers and what they were charged: open addressing, linear probing, removal by shifting back, so that it needs
+ * no tombstones and a removed entry costs nobody anything. Private to src/account, which holds the books' lock around
+ * every call. Memory comes from mmap and is kept out of forked children, who start with no table.
+ */
+#ifndef ACCOUNT_ALLOCMAP_H
+#define ACCOUNT_ALLOCMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct allocation {
+    uint64_t pointer; /* 0: an empty place */
+    uint64_t bytes;   /* charged; in the table of shared blocks: how many allocations lie in the block */
+    uint32_t owner;
+    uint8_t device, kind;
+    uint16_t uses; /* in the table of contexts: cuCtxAttach and cuCtxDetach */
+};
+
+/* All zeroes is empty. Invariant: count <= capacity * 3 / 4, capacity a power of two or 0. */
+struct allocmap {
+    struct allocation *places;
+    size_t capacity, count;
+};
+
+/* Adds an entry. 0; 1: it replaced one of the same pointer, now in *replaced; -ENOMEM. */
+int allocmap_insert(struct allocmap *map, const struct allocation *entry, struct allocation *replaced);
+
+/* The entry of a pointer, valid until the next change, or NULL. */
+struct allocation *allocmap_find(const struct allocmap *map, uint64_t pointer);
+
+/* Takes an entry out. False: there is none. */
+bool allocmap_remove(struct allocmap *map, uint64_t pointer, struct allocation *removed);
+
+/* Takes out any one entry of an owner, for the end of a context. *from is where to go on: 0 at first. */
+bool allocmap_remove_of(struct allocmap *map, uint32_t owner, size_t *from, struct allocation *removed);
+
+#endif

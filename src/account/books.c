@@ -1,0 +1,242 @@
+/*
+ * What each pointer was charged, and what every charge becomes. Called by src/interpose through account.h.
+ *
+ * Small requests share 2 MiB blocks in the driver; which block a pointer lies in is known only when the driver has answered.
+ * So each is charged a block before the call, and given it back where the block was paid for already. The table of blocks
+ * counts the allocations in each; the last one that is freed takes the block's charge with it.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include "account/state.h"
+#include "platform/log.h"
+#include "platform/testpoint.h"
+
+#define BLOCK_BYTES (2ULL << 20) /* what the driver takes at a time: measured, cuMemAlloc of 1 byte costs it */
+#define SMALL_BYTES (1ULL << 20) /* larger requests get blocks of their own */
+
+uint64_t linear_cost(uint64_t bytes)
+{
+    return bytes > UINT64_MAX - BLOCK_BYTES ? UINT64_MAX : (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+}
+
+/* --- asking ---------------------------------------------------------------------------------------------------------- */
+
+/* A context that was made by a route we do not follow: nothing is known of its cost, but its device is. */
+static const struct allocation *context_adopt(const struct driver *driver, struct account *account, CUcontext handle)
+{
+    CUdevice ordinal;
+    struct allocation replaced;
+    brief_lock_give(&account->books);
+    CUresult result = driver->cuCtxGetDevice(&ordinal);
+    brief_lock_take(&account->books);
+    const struct account_device *device = result == CUDA_SUCCESS ? account_device_of(account, ordinal) : NULL;
+    if (device == NULL)
+        return NULL;
+    struct allocation entry = {
+        .pointer = (uintptr_t)handle,
+        .owner = ++account->next_owner,
+        .device = (uint8_t)account_number(account, device),
+        .kind = LEDGER_KIND_CONTEXT,
+        .uses = 1,
+    };
+    if (allocmap_find(&account->contexts, entry.pointer) == NULL &&
+        allocmap_insert(&account->contexts, &entry, &replaced) < 0)
+        return NULL;
+    return allocmap_find(&account->contexts, entry.pointer);
+}
+
+bool account_ask(const struct driver *driver, enum ledger_kind kind, uint64_t bytes, struct charge *charge,
+                 bool *passes)
+{
+    struct account *account = account_get();
+    CUcontext handle = NULL;
+    *passes = true;
+    if (account == NULL || bytes == 0 || driver->cuCtxGetCurrent(&handle) != CUDA_SUCCESS || handle == NULL)
+        return false;
+    brief_lock_take(&account->books);
+    const struct allocation *context = allocmap_find(&account->contexts, (uintptr_t)handle);
+    if (__builtin_expect(context == NULL, 0))
+        context = context_adopt(driver, account, handle);
+    if (context == NULL) {
+        brief_lock_give(&account->books);
+        return false;
+    }
+    *passes = false;
+    *charge = (struct charge){.device = context->device, .kind = kind, .owner = context->owner, .bytes = bytes};
+    bool granted = admit(account, charge->device, bytes);
+    brief_lock_give(&account->books);
+    return granted;
+}
+
+/* --- recording -------------------------------------------------------------------------------------------------------- */
+
+void books_settle(struct account *account, unsigned device, enum ledger_kind kind, uint64_t charged_bytes,
+                  uint64_t actual_bytes)
+{
+    unsigned row = account->claim.row, index = account->device[device].index;
+    if (actual_bytes > charged_bytes)
+        ledger_commit_unasked(account->ledger, row, index, actual_bytes - charged_bytes);
+    ledger_landed(account->ledger, row, index, charged_bytes);
+    if (actual_bytes < charged_bytes)
+        ledger_credit(account->ledger, row, index, charged_bytes - actual_bytes);
+    if (actual_bytes != 0)
+        ledger_kind_add(account->ledger, row, index, kind, (int64_t)actual_bytes);
+}
+
+void books_credit(struct account *account, unsigned device, enum ledger_kind kind, uint64_t bytes)
+{
+    unsigned row = account->claim.row, index = account->device[device].index;
+    if (bytes == 0)
+        return;
+    ledger_credit(account->ledger, row, index, bytes);
+    ledger_kind_add(account->ledger, row, index, kind, -(int64_t)bytes);
+}
+
+/* Takes back what was charged for an entry that is gone. */
+static void entry_credit(struct account *account, const struct allocation *entry)
+{
+    uint64_t bytes = entry->bytes;
+    if (bytes == 0) {
+        uint64_t base = entry->pointer & ~(BLOCK_BYTES - 1);
+        struct allocation *block = allocmap_find(&account->blocks, base), removed;
+        if (block != NULL && --block->bytes == 0) {
+            (void)allocmap_remove(&account->blocks, base, &removed);
+            bytes = BLOCK_BYTES;
+        }
+    }
+    books_credit(account, entry->device, (enum ledger_kind)entry->kind, bytes);
+}
+
+/* Counts a small allocation in its block; returns what that costs. */
+static uint64_t block_enter(struct account *account, const struct allocation *entry)
+{
+    struct allocation block = *entry, replaced;
+    block.pointer = entry->pointer & ~(BLOCK_BYTES - 1);
+    block.bytes = 1;
+    struct allocation *there = allocmap_find(&account->blocks, block.pointer);
+    if (there != NULL) {
+        there->bytes++;
+        return 0;
+    }
+    (void)allocmap_insert(&account->blocks, &block, &replaced); /* without memory for it the block stays charged */
+    return BLOCK_BYTES;
+}
+
+/* Remembers an entry. One that was there under the same pointer was freed by a way that we did not see: its charge goes. */
+static void entry_remember(struct account *account, const struct allocation *entry)
+{
+    struct allocation replaced;
+    int result = allocmap_insert(&account->allocations, entry, &replaced);
+    if (result == 1)
+        entry_credit(account, &replaced);
+    else if (result < 0)
+        log_line(LOG_WARN, "no memory for the books: an allocation stays charged until its context ends");
+}
+
+void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t actual_bytes)
+{
+    struct account *account = account_get();
+    TESTPOINT("alloc.driver_returned");
+    if (account == NULL)
+        return;
+    bool small = charge->kind == LEDGER_KIND_LINEAR && actual_bytes <= SMALL_BYTES;
+    uint64_t cost = linear_cost(actual_bytes);
+    struct allocation entry = {
+        .pointer = pointer,
+        .bytes = small ? 0 : cost,
+        .owner = charge->owner,
+        .device = (uint8_t)charge->device,
+        .kind = (uint8_t)charge->kind,
+    };
+    brief_lock_take(&account->books);
+    entry_remember(account, &entry);
+    if (small)
+        cost = block_enter(account, &entry);
+    books_settle(account, charge->device, charge->kind, charge->bytes, cost);
+    ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
+    brief_lock_give(&account->books);
+    TESTPOINT("alloc.recorded");
+}
+
+void account_abandon(const struct charge *charge)
+{
+    struct account *account = account_get();
+    if (account == NULL)
+        return;
+    brief_lock_take(&account->books);
+    books_settle(account, charge->device, charge->kind, charge->bytes, 0);
+    brief_lock_give(&account->books);
+}
+
+/* --- freeing ---------------------------------------------------------------------------------------------------------- */
+
+bool account_take(CUdeviceptr pointer, struct taken *taken)
+{
+    struct account *account = account_get();
+    struct allocation entry;
+    if (account == NULL)
+        return false;
+    brief_lock_take(&account->books);
+    bool found = allocmap_remove(&account->allocations, pointer, &entry);
+    brief_lock_give(&account->books);
+    if (!found)
+        return false;
+    *taken = (struct taken){.pointer = entry.pointer,
+                            .bytes = entry.bytes,
+                            .owner = entry.owner,
+                            .device = entry.device,
+                            .kind = entry.kind};
+    TESTPOINT("free.removed");
+    return true;
+}
+
+static struct allocation entry_of(const struct taken *taken)
+{
+    return (struct allocation){.pointer = taken->pointer,
+                               .bytes = taken->bytes,
+                               .owner = taken->owner,
+                               .device = taken->device,
+                               .kind = taken->kind};
+}
+
+void account_credit(const struct taken *taken)
+{
+    struct account *account = account_get();
+    struct allocation entry = entry_of(taken);
+    TESTPOINT("free.driver_returned");
+    if (account == NULL)
+        return;
+    brief_lock_take(&account->books);
+    entry_credit(account, &entry);
+    ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+    brief_lock_give(&account->books);
+    TESTPOINT("free.credited");
+}
+
+void account_put_back(const struct taken *taken)
+{
+    struct account *account = account_get();
+    struct allocation entry = entry_of(taken);
+    if (account == NULL)
+        return;
+    brief_lock_take(&account->books);
+    entry_remember(account, &entry);
+    brief_lock_give(&account->books);
+}
+
+/* --- the end of an owner ------------------------------------------------------------------------------------------------ */
+
+void books_close_owner(struct account *account, uint32_t owner, unsigned device)
+{
+    uint64_t kinds[LEDGER_KIND_COUNT] = {0};
+    struct allocation entry;
+    size_t at = 0;
+    while (allocmap_remove_of(&account->allocations, owner, &at, &entry))
+        kinds[entry.kind] += entry.bytes;
+    at = 0;
+    while (allocmap_remove_of(&account->blocks, owner, &at, &entry))
+        kinds[entry.kind] += BLOCK_BYTES;
+    for (unsigned kind = 0; kind < LEDGER_KIND_COUNT; kind++)
+        books_credit(account, device, (enum ledger_kind)kind, kinds[kind]);
+}

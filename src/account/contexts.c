@@ -1,0 +1,163 @@
+/*
+ * Contexts: what they cost, who owns what, and what their end frees. Called by src/interpose through account.h.
+ *
+ * `making` is held from context_begin to context_end and from context_ending_begin to its end, across the driver's call: so
+ * nobody's new context can get the handle of one that is being ended before its books are closed, and a primary
+ * context's state does not change between asking for it and acting on the answer.
+ */
+#include "config.h"
+
+#include "account/state.h"
+#include "platform/testpoint.h"
+
+static bool primary_is_active(const struct driver *driver, CUdevice ordinal)
+{
+    unsigned flags;
+    int active = 0;
+    return driver->cuDevicePrimaryCtxGetState != NULL &&
+           driver->cuDevicePrimaryCtxGetState(ordinal, &flags, &active) == CUDA_SUCCESS && active != 0;
+}
+
+static void context_remember(struct account *account, struct account_device *device, CUcontext handle, uint64_t bytes,
+                             bool primary)
+{
+    struct allocation replaced;
+    struct allocation entry = {
+        .pointer = (uintptr_t)handle,
+        .bytes = bytes,
+        .owner = ++account->next_owner,
+        .device = (uint8_t)account_number(account, device),
+        .kind = LEDGER_KIND_CONTEXT,
+        .uses = 1,
+    };
+    (void)allocmap_insert(&account->contexts, &entry, &replaced);
+    if (primary)
+        device->primary = handle;
+}
+
+bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, struct context_charge *context)
+{
+    struct account *account = account_get();
+    struct account_device *device = account != NULL ? account_device_of(account, ordinal) : NULL;
+    *context = (struct context_charge){.ordinal = ordinal};
+    if (device == NULL)
+        return true;
+    brief_lock_take(&account->making);
+    context->locked = true;
+    if (primary && primary_is_active(driver, ordinal))
+        return true;
+    context->before_bytes = overhead_before(device);
+    brief_lock_take(&account->books);
+    uint64_t bytes = overhead_predict(account, device);
+    context->counts = admit(account, account_number(account, device), bytes);
+    brief_lock_give(&account->books);
+    context->charge =
+        (struct charge){.device = account_number(account, device), .kind = LEDGER_KIND_CONTEXT, .bytes = bytes};
+    if (!context->counts) {
+        brief_lock_give(&account->making);
+        return false;
+    }
+    TESTPOINT("context.charged");
+    return true;
+}
+
+/* Corrects the charge of a context that was just made. */
+static void context_charge_settle(struct account *account, struct account_device *device,
+                                  const struct context_charge *context, CUcontext handle, bool primary)
+{
+    brief_lock_take(&account->books);
+    uint64_t others = ledger_committed(account->ledger, account->claim.row, device->index) - context->charge.bytes;
+    brief_lock_give(&account->books);
+    uint64_t measured = overhead_measure(device, context->before_bytes, others);
+    uint64_t bytes = measured != 0 ? measured : context->charge.bytes;
+    brief_lock_take(&account->books);
+    if (measured != 0)
+        ledger_context_cost_seen(account->ledger, device->index, measured);
+    books_settle(account, context->charge.device, LEDGER_KIND_CONTEXT, context->charge.bytes, bytes);
+    context_remember(account, device, handle, bytes, primary);
+    brief_lock_give(&account->books);
+}
+
+void context_end(struct context_charge *context, CUresult result, CUcontext handle, bool primary)
+{
+    struct account *account = account_get();
+    struct account_device *device = account != NULL ? account_device_of(account, context->ordinal) : NULL;
+    if (device == NULL || !context->locked)
+        return;
+    if (context->counts) {
+        TESTPOINT("context.created");
+        if (result == CUDA_SUCCESS)
+            context_charge_settle(account, device, context, handle, primary);
+        else
+            account_abandon(&context->charge);
+    } else if (result == CUDA_SUCCESS) {
+        brief_lock_take(&account->books);
+        if (allocmap_find(&account->contexts, (uintptr_t)handle) == NULL)
+            context_remember(account, device, handle, 0, primary); /* made by a route we do not follow */
+        device->primary = handle;
+        brief_lock_give(&account->books);
+    }
+    brief_lock_give(&account->making);
+}
+
+void context_ending_begin(CUcontext handle, CUdevice ordinal, struct context_ending *ending)
+{
+    struct account *account = account_get();
+    *ending = (struct context_ending){.handle = handle, .ordinal = ordinal};
+    if (account == NULL)
+        return;
+    brief_lock_take(&account->making);
+    ending->locked = true;
+    if (handle == NULL) {
+        struct account_device *device = account_device_of(account, ordinal);
+        brief_lock_take(&account->books);
+        ending->handle = device != NULL ? device->primary : NULL;
+        brief_lock_give(&account->books);
+    }
+}
+
+static void context_close(struct account *account, CUcontext handle)
+{
+    struct allocation context;
+    if (!allocmap_remove(&account->contexts, (uintptr_t)handle, &context))
+        return;
+    books_close_owner(account, context.owner, context.device);
+    for (unsigned i = 0; i < account->devices; i++)
+        if (account->device[i].primary == handle)
+            account->device[i].primary = NULL;
+    books_credit(account, context.device, LEDGER_KIND_CONTEXT, context.bytes);
+}
+
+void context_ending_end(struct context_ending *ending, bool ended)
+{
+    struct account *account = account_get();
+    if (account == NULL || !ending->locked)
+        return;
+    if (ended && ending->handle != NULL) {
+        brief_lock_take(&account->books);
+        context_close(account, ending->handle);
+        brief_lock_give(&account->books);
+    }
+    brief_lock_give(&account->making);
+}
+
+bool context_primary_is_gone(const struct driver *driver, CUdevice ordinal)
+{
+    return !primary_is_active(driver, ordinal);
+}
+
+bool context_use(CUcontext handle, int change)
+{
+    struct account *account = account_get();
+    bool gone = false;
+    if (account == NULL)
+        return false;
+    brief_lock_take(&account->books);
+    struct allocation *context = allocmap_find(&account->contexts, (uintptr_t)handle);
+    if (context != NULL) {
+        context->uses = (uint16_t)(context->uses + change);
+        gone = context->uses == 0;
+    }
+    brief_lock_give(&account->books);
+    return gone;
+}

@@ -1,0 +1,103 @@
+/*
+ * A ledger file that was removed or replaced under running programs (logind's RemoveIPC, somebody's rm): the process moves
+ * its charges to the file that is there now. Called by the thread of src/evict about once a second, and by nobody else.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "account/state.h"
+#include "platform/log.h"
+#include "platform/size.h"
+
+/* Unmaps the ledger of the move before the last: no thread has looked into it for a second or more. */
+static void ledger_drop(struct ledger *ledger)
+{
+    if (ledger == NULL)
+        return;
+    ledger_close(ledger);
+    (void)munmap(ledger, sizeof *ledger);
+}
+
+/* The directory a ledger lies in, from its path. */
+static void directory_of(const struct ledger *ledger, char directory[PATH_MAX])
+{
+    memcpy(directory, ledger->path, PATH_MAX);
+    char *slash = strrchr(directory, '/');
+    if (slash != NULL)
+        *slash = '\0';
+}
+
+/* Moves everything under the books' lock. False: a thread's bid stands in the old row; next time. */
+static bool charges_move(struct account *account, const struct opening *opening, uint64_t *moved_bytes)
+{
+    struct ledger *before = account->ledger;
+    struct ledger_claim claim;
+    brief_lock_take(&account->books);
+    if (account->bidding) {
+        brief_lock_give(&account->books);
+        return false;
+    }
+    claim = account->claim;
+    *moved_bytes = 0;
+    for (unsigned i = 0; i < account->devices; i++) {
+        unsigned old_index = account->device[i].index;
+        *moved_bytes += ledger_committed(before, claim.row, old_index);
+        ledger_row_copy(before, claim.row, old_index, opening->ledger, opening->claim.row, opening->index[i]);
+        account->device[i].index = opening->index[i];
+    }
+    ledger_counts_copy(before, claim.row, opening->ledger, opening->claim.row);
+    account->ledger = opening->ledger;
+    account->claim = opening->claim;
+    brief_lock_give(&account->books);
+    ledger_row_release(before, &claim);
+    ledger_drop(account->ledger_before);
+    account->ledger_before = before;
+    return true;
+}
+
+static void follow(struct account *account)
+{
+    char directory[PATH_MAX], size[SIZE_TEXT_BYTES];
+    struct opening opening;
+    uint64_t moved_bytes;
+    directory_of(account->ledger, directory);
+    struct ledger_request request = {
+        .directory = directory,
+        .name = account_settings.ledger,
+        .create = true,
+        .has_budget = ledger_budget_is_explicit(account->ledger),
+        .budget_bytes = ledger_budget(account->ledger),
+    };
+    int result = opening_make(account, &request, &opening);
+    if (result == -EEXIST) { /* somebody made it with a budget of his own: one budget that differs is better than two */
+        request.has_budget = false;
+        result = opening_make(account, &request, &opening);
+    }
+    if (result == 0 && opening_terms(&opening) != 0)
+        log_line(LOG_WARN, "slot '%s' in the new ledger: %s", account->slot, opening.fault.text);
+    if (result != 0) {
+        log_line(LOG_WARN, "the ledger '%s' is gone and cannot be made again: %s", account_settings.ledger,
+                 opening.fault.text);
+        return;
+    }
+    if (!charges_move(account, &opening, &moved_bytes)) {
+        opening_undo(&opening);
+        return;
+    }
+    log_line(LOG_WARN, "the ledger '%s' was removed or replaced; %s of slot '%s' moved to the one that is there now",
+             account_settings.ledger, size_format(moved_bytes, size, sizeof size), account->slot);
+}
+
+void account_follow_ledger(void)
+{
+    struct account *account = account_get();
+    int before = errno;
+    if (account != NULL && ledger_is_current(account->ledger) == 0) {
+        brief_lock_take(&account->claiming);
+        follow(account);
+        brief_lock_give(&account->claiming);
+    }
+    errno = before;
+}

@@ -1,0 +1,99 @@
+/*
+ * All state of being attached, in one place that a forked child finds wiped. Private to src/account.
+ *
+ * `books` is the brief lock of account.h: some tens of nanoseconds at a time, never across a driver's call or a sleep.
+ * `making` lets one thread at a time make or end a context and is held across that driver call. `claiming` is held while
+ * locks on the ledger's file are taken, by the fork handler too. Order: claiming, making, books.
+ */
+#ifndef ACCOUNT_STATE_H
+#define ACCOUNT_STATE_H
+
+#include "account/account.h"
+#include "account/allocmap.h"
+#include "ledger/ledger.h"
+#include "platform/futex.h"
+
+/* A GPU as this process numbers it. */
+struct account_device {
+    CUuuid uuid;
+    CUdevice ordinal;
+    unsigned index; /* in the ledger; changed by a move, under `books` */
+    uint64_t total_bytes, baseline_bytes;
+    uint32_t compute;  /* 10 * major + minor */
+    CUcontext primary; /* its primary context where there is one; under `books` */
+    char name[LEDGER_NAME_BYTES];
+};
+
+struct account {
+    _Atomic(uint32_t) attached;
+    struct brief_lock books, making, claiming;
+    /* Under books: */
+    bool bidding; /* a thread's bid stands in the row's cell between two of its looks: nobody else may bid there */
+    struct ledger *ledger; /* replaced by account_follow_ledger alone */
+    struct ledger_claim claim;
+    struct allocmap allocations, blocks, contexts;
+    uint32_t next_owner;
+    /* Written while attaching or under claiming: */
+    struct ledger *ledger_before; /* unmapped at the next move: a thread may still be reaping in it */
+    unsigned devices;
+    struct account_device device[LEDGER_DEVICES];
+    char slot[LEDGER_NAME_BYTES], command[LEDGER_NAME_BYTES];
+};
+
+/* The settings of account_configure. */
+extern struct settings account_settings;
+
+/* This process's account, or NULL where it is not attached. */
+struct account *account_get(void);
+
+/* The device of a CUDA ordinal, or NULL. */
+struct account_device *account_device_of(struct account *account, CUdevice ordinal);
+
+/* Its number in account->device. Charges and entries name devices by it, never by the ledger's index, which is another
+ * after a move to another ledger. */
+unsigned account_number(const struct account *account, const struct account_device *device);
+
+/* Opens a ledger for this process: its slot, its devices, a row. Used to attach and to follow. */
+struct opening {
+    struct ledger *ledger;
+    struct ledger_claim claim;
+    unsigned index[LEDGER_DEVICES]; /* of account->device[i] */
+    uint64_t shrunk_to[LEDGER_DEVICES];
+    struct ledger_fault fault;
+    int status; /* exit status for the fault */
+};
+int opening_make(const struct account *account, const struct ledger_request *request, struct opening *opening);
+void opening_undo(struct opening *opening);
+
+/* Puts the slot's terms of this process's settings to the ledger; 0 or as ledger_slot_settle, with the fault filled. */
+int opening_terms(struct opening *opening);
+
+/* --- admit.c ------------------------------------------------------------------------------------------------------- */
+
+/* Charges bytes, in flight, or refuses. Called with `books` held and returns with it held; gives it up while it waits. */
+bool admit(struct account *account, unsigned device, uint64_t bytes);
+
+/* --- books.c ------------------------------------------------------------------------------------------------------- */
+
+/* Gives back bytes of a kind, under `books`. */
+void books_credit(struct account *account, unsigned device, enum ledger_kind kind, uint64_t bytes);
+
+/* Credits everything that an owner still has, under `books`. */
+void books_close_owner(struct account *account, uint32_t owner, unsigned device);
+
+/* Moves a charge from what was asked for to what it cost, and lands it, under `books`. */
+void books_settle(struct account *account, unsigned device, enum ledger_kind kind, uint64_t charged_bytes,
+                  uint64_t actual_bytes);
+
+/* --- overhead.c ----------------------------------------------------------------------------------------------------- */
+
+/* What a context will cost on a device, before. */
+uint64_t overhead_predict(const struct account *account, const struct account_device *device);
+
+/* What the card says is used before a context is made there; UINT64_MAX: it cannot say. */
+uint64_t overhead_before(const struct account_device *device);
+
+/* What the context that was just made cost; 0: the card cannot say. `others_bytes`: the process's other charges there. */
+uint64_t overhead_measure(const struct account_device *device, uint64_t before_bytes, uint64_t others_bytes);
+
+#endif

@@ -1,0 +1,156 @@
+/* The real driver's entry points; driver.h has who calls it and what synchronises it. */
+#include "config.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "cuda/driver.h"
+
+static _Atomic(const struct driver *) current;
+static _Atomic(uintptr_t) real_dlsym;
+
+/* --- the C library's dlsym ---------------------------------------------------------------------------------------- */
+
+/* dlsym moved from libdl to libc in 2.34 and kept its old version; whichever is newest is what a program would get. */
+dlsym_function *dlsym_real(void)
+{
+    static const char *const versions[] = {
+        "GLIBC_2.34",
+#if defined(__x86_64__)
+        "GLIBC_2.2.5",
+#else
+        "GLIBC_2.17",
+#endif
+    };
+    uintptr_t address = atomic_load_explicit(&real_dlsym, memory_order_relaxed);
+    for (size_t i = 0; address == 0 && i < sizeof versions / sizeof *versions; i++)
+        address = (uintptr_t)dlvsym(RTLD_NEXT, "dlsym", versions[i]);
+    if (address == 0)
+        abort(); /* no C library that we know how to stand in front of */
+    atomic_store_explicit(&real_dlsym, address, memory_order_relaxed);
+    return (dlsym_function *)address;
+}
+
+/* --- binding -------------------------------------------------------------------------------------------------------- */
+
+static bool name_is_driver(const char *path)
+{
+    static const char stem[] = "libcuda.so";
+    const char *slash = strrchr(path, '/');
+    return strncmp(slash != NULL ? slash + 1 : path, stem, sizeof stem - 1) == 0;
+}
+
+struct range_search {
+    uintptr_t address, first, last;
+};
+
+static int range_visit(struct dl_phdr_info *object, size_t bytes, void *context)
+{
+    struct range_search *search = context;
+    uintptr_t first = UINTPTR_MAX, last = 0;
+    (void)bytes;
+    for (unsigned i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+        uintptr_t start = object->dlpi_addr + segment->p_vaddr;
+        if (segment->p_type != PT_LOAD)
+            continue;
+        first = start < first ? start : first;
+        last = start + segment->p_memsz > last ? start + segment->p_memsz : last;
+    }
+    if (search->address < first || search->address >= last)
+        return 0;
+    search->first = first;
+    search->last = last;
+    return 1;
+}
+
+static void entries_find(struct driver *driver, void *handle)
+{
+    dlsym_function *find = dlsym_real();
+    /* void * to function pointer through memory: the way POSIX defines dlsym for. */
+#define WRAP(symbol, class, parameters) *(void **)(void *)&driver->symbol = find(handle, #symbol);
+#define CALL(symbol, class, parameters) *(void **)(void *)&driver->symbol = find(handle, #symbol);
+#include "interpose/hooks.def"
+    (void)dlerror(); /* names that an old driver lacks: not an error of the program's */
+    struct range_search search = {.address = (uintptr_t)driver->cuInit};
+    if (dl_iterate_phdr(range_visit, &search) != 0) {
+        driver->first = search.first;
+        driver->last = search.last;
+    }
+}
+
+/* Publishes the table of the driver open at `handle`, which stays open for good. */
+static void handle_bind(void *handle)
+{
+    const struct driver *none = NULL;
+    struct driver *driver = mmap(NULL, sizeof *driver, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (driver == MAP_FAILED)
+        return;
+    entries_find(driver, handle);
+    if (driver->cuInit == NULL || !atomic_compare_exchange_strong(&current, &none, driver))
+        (void)munmap(driver, sizeof *driver);
+}
+
+const struct driver *driver_bound(void)
+{
+    return atomic_load_explicit(&current, memory_order_acquire);
+}
+
+const struct driver *driver_get(void)
+{
+    const struct driver *driver = driver_bound();
+    if (__builtin_expect(driver != NULL, 1))
+        return driver;
+    int before = errno;
+    /* What the program has loaded already, wherever from, goes by this SONAME; else load it as a program would. */
+    void *handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+    if (handle == NULL)
+        handle = dlopen("libcuda.so.1", RTLD_NOW);
+    if (handle != NULL)
+        handle_bind(handle);
+    else
+        (void)dlerror();
+    errno = before;
+    return driver_bound();
+}
+
+static bool range_holds(const struct driver *driver, const void *address)
+{
+    return driver != NULL && (uintptr_t)address >= driver->first && (uintptr_t)address < driver->last;
+}
+
+bool driver_owns_caller(const void *address)
+{
+    const struct driver *driver = driver_bound();
+    return driver != NULL ? range_holds(driver, address) : driver_owns(address);
+}
+
+bool driver_owns(const void *address)
+{
+    const struct driver *driver = driver_bound();
+    if (range_holds(driver, address))
+        return true;
+    Dl_info info;
+    struct link_map *map = NULL;
+    if (dladdr1(address, &info, (void **)&map, RTLD_DL_LINKMAP) == 0 || map == NULL || !name_is_driver(map->l_name))
+        return false;
+    if (driver == NULL) {
+        void *handle = dlopen(map->l_name, RTLD_NOW | RTLD_NOLOAD);
+        if (handle != NULL)
+            handle_bind(handle);
+    }
+    return true;
+}
+
+const char *driver_error_name(const struct driver *driver, CUresult result)
+{
+    const char *name = NULL;
+    if (driver->cuGetErrorName == NULL || driver->cuGetErrorName(result, &name) != CUDA_SUCCESS)
+        return NULL;
+    return name;
+}

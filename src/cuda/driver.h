@@ -1,0 +1,45 @@
+/*
+ * The real driver's entry points, typed, and the C library's real dlsym.
+ *
+ * Called by src/account, src/evict and src/interpose. The driver is found at the first use of any of our hooks, by dlopen
+ * of the object that the program loaded, or of libcuda.so.1; it is never unloaded again, so the pointers stay good. No lock
+ * is held over dlopen: a driver's constructor may call dlsym, which is ours, on a thread that holds the loader's lock. Of
+ * several threads that bind at once one publishes its table and the others throw theirs away. Nothing here uses the heap.
+ */
+#ifndef CUDA_DRIVER_H
+#define CUDA_DRIVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "cuda/cuda_abi.h"
+
+/* Entry points that this driver is too old to have are NULL. */
+struct driver {
+#define WRAP(symbol, class, parameters) CUresult(*symbol) parameters;
+#define CALL(symbol, class, parameters) CUresult(*symbol) parameters;
+#include "interpose/hooks.def"
+    uintptr_t first, last; /* addresses of the driver's object: first <= address < last */
+};
+
+/* The driver; loads it where need be. NULL: there is none. Keeps errno. */
+const struct driver *driver_get(void);
+
+/* The driver where it is bound already, else NULL. */
+const struct driver *driver_bound(void);
+
+/* Whether an address lies in a driver's object (a file named libcuda.so...); binds that driver where none is bound. */
+bool driver_owns(const void *address);
+
+/* The same for the address that a call came from, once the driver is bound without asking the loader: every symbol that a
+ * program looks up passes here. */
+bool driver_owns_caller(const void *address);
+
+/* The C library's dlsym: never call it with RTLD_NEXT or RTLD_DEFAULT, which look at who calls. */
+typedef void *dlsym_function(void *handle, const char *name);
+dlsym_function *dlsym_real(void);
+
+/* A result's name for a message; "error N" is up to the caller where it is NULL. */
+const char *driver_error_name(const struct driver *driver, CUresult result);
+
+#endif

@@ -1,0 +1,22 @@
+/*
+ * What NVML says of a card's memory. Called by src/account around the first context and when a card is met first;
+ * loads libnvidia-ml.so.1 and initialises it once (some 9 ms). Safe from any thread; keeps errno; -ENOSYS where there is no NVML.
+ * A process that the driver has checkpointed must not call this: NVML blocks there for ever (measured).
+ */
+#ifndef CUDA_NVML_H
+#define CUDA_NVML_H
+
+#include <stdint.h>
+#include "cuda/cuda_abi.h"
+
+/* Bytes of the device held by this process, context included. -ENOENT: NVML does not list it (in a container it knows
+ * processes by the host's ids; a MIG instance is not found by uuid). */
+int nvml_own_bytes(const CUuuid *uuid, uint64_t *bytes);
+
+/* Bytes in use on the whole card now. */
+int nvml_used_bytes(const CUuuid *uuid, uint64_t *bytes);
+
+/* Bytes in use on the card that no process holds: what an idle card uses. */
+int nvml_idle_bytes(const CUuuid *uuid, uint64_t *bytes);
+
+#endif

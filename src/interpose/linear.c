@@ -1,0 +1,168 @@
+/* Linear memory: cuMemAlloc, its pitched and managed forms, and every call that frees it. Wrappers; account.h says how. */
+#include "config.h"
+
+#include "account/account.h"
+#include "interpose/gate.h"
+#include "interpose/hooks.h"
+
+#define PITCH_BYTES 512 /* rows are padded to it: measured, 1001 bytes become 1024 */
+
+/* The arguments of any of the three; what a call does not have is 0. */
+struct request {
+    CUdeviceptr *pointer;
+    size_t bytes, *pitch, width_bytes, height;
+    unsigned int flags, element_bytes;
+};
+
+typedef CUresult request_call(const struct driver *driver, const struct request *request);
+typedef uint64_t request_bytes(const struct request *request);
+
+/* One charged allocation: `call` is the driver's function, `predicted` and `actual` are what it takes, before and after.
+ * Inlined into each wrapper, so that the pointers cost nothing. */
+static inline __attribute__((always_inline)) CUresult allocate(enum ledger_kind kind, const struct request *request,
+                                                               request_call *call, request_bytes *predicted,
+                                                               request_bytes *actual)
+{
+    const struct driver *driver = driver_get();
+    struct charge charge;
+    bool passes;
+    if (driver == NULL)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return call(driver, request);
+    CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+    if (account_ask(driver, kind, linear_cost(predicted(request)), &charge, &passes)) {
+        result = call(driver, request);
+        if (result == CUDA_SUCCESS)
+            account_record(&charge, *request->pointer, actual(request));
+        else
+            account_abandon(&charge);
+    } else if (passes)
+        result = call(driver, request);
+    gate_leave();
+    return result;
+}
+
+/* --- cuMemAlloc, cuMemAllocManaged ------------------------------------------------------------------------------------- */
+
+static inline uint64_t bytes_asked(const struct request *request)
+{
+    return request->bytes;
+}
+
+static inline CUresult call_alloc(const struct driver *driver, const struct request *request)
+{
+    return driver->cuMemAlloc_v2(request->pointer, request->bytes);
+}
+
+CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes)
+{
+    struct request request = {.pointer = pointer, .bytes = bytes};
+    return allocate(LEDGER_KIND_LINEAR, &request, call_alloc, bytes_asked, bytes_asked);
+}
+
+static inline CUresult call_managed(const struct driver *driver, const struct request *request)
+{
+    return driver->cuMemAllocManaged(request->pointer, request->bytes, request->flags);
+}
+
+CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flags)
+{
+    struct request request = {.pointer = pointer, .bytes = bytes, .flags = flags};
+    return allocate(LEDGER_KIND_MANAGED, &request, call_managed, bytes_asked, bytes_asked);
+}
+
+/* --- cuMemAllocPitch --------------------------------------------------------------------------------------------------- */
+
+/* rows * row_bytes, or UINT64_MAX, which fits no budget. */
+static uint64_t rows_bytes(uint64_t row_bytes, uint64_t rows)
+{
+    uint64_t bytes;
+    return __builtin_mul_overflow(row_bytes, rows, &bytes) ? UINT64_MAX : bytes;
+}
+
+static uint64_t pitch_predicted(const struct request *request)
+{
+    size_t width = request->width_bytes;
+    uint64_t pitch = width > SIZE_MAX - PITCH_BYTES ? SIZE_MAX : (width + PITCH_BYTES - 1) / PITCH_BYTES * PITCH_BYTES;
+    return rows_bytes(pitch, request->height);
+}
+
+/* The pitch is known only after the call. */
+static uint64_t pitch_actual(const struct request *request)
+{
+    return rows_bytes(*request->pitch, request->height);
+}
+
+static inline CUresult call_pitch(const struct driver *driver, const struct request *request)
+{
+    return driver->cuMemAllocPitch_v2(request->pointer, request->pitch, request->width_bytes, request->height,
+                                      request->element_bytes);
+}
+
+CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width_bytes, size_t height,
+                            unsigned int element_bytes)
+{
+    struct request request = {.pointer = pointer,
+                              .pitch = pitch,
+                              .width_bytes = width_bytes,
+                              .height = height,
+                              .element_bytes = element_bytes};
+    return allocate(LEDGER_KIND_LINEAR, &request, call_pitch, pitch_predicted, pitch_actual);
+}
+
+/* --- freeing ---------------------------------------------------------------------------------------------------------- */
+
+static void freed(const struct taken *taken, CUresult result)
+{
+    if (result == CUDA_SUCCESS)
+        account_credit(taken);
+    else
+        account_put_back(taken);
+}
+
+CUresult cuMemFree_v2(CUdeviceptr pointer)
+{
+    const struct driver *driver = driver_get();
+    struct taken taken;
+    if (driver == NULL)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return driver->cuMemFree_v2(pointer);
+    bool ours = account_take(pointer, &taken);
+    CUresult result = driver->cuMemFree_v2(pointer);
+    if (ours)
+        freed(&taken, result);
+    gate_leave();
+    return result;
+}
+
+typedef CUresult free_async(CUdeviceptr pointer, CUstream stream);
+
+/* A pool's pointer is none of ours and passes; a pointer of cuMemAlloc may be freed so too (measured: it succeeds). */
+static CUresult free_in_stream(free_async *real, CUdeviceptr pointer, CUstream stream)
+{
+    struct taken taken;
+    if (real == NULL)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return real(pointer, stream);
+    bool ours = account_take(pointer, &taken);
+    CUresult result = real(pointer, stream);
+    if (ours)
+        freed(&taken, result);
+    gate_leave();
+    return result;
+}
+
+CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream)
+{
+    const struct driver *driver = driver_get();
+    return free_in_stream(driver != NULL ? driver->cuMemFreeAsync : NULL, pointer, stream);
+}
+
+CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream)
+{
+    const struct driver *driver = driver_get();
+    return free_in_stream(driver != NULL ? driver->cuMemFreeAsync_ptsz : NULL, pointer, stream);
+}

@@ -1,0 +1,31 @@
+/*
+ * What happens when the library comes into a process: settings are read, a GPU is looked for, and that is all. It runs in every
+ * process under the preload, shells included, so it touches neither the driver (cuInit takes 100 ms and breaks CUDA in every
+ * forked child) nor the heap, starts no thread and opens no ledger.
+ */
+#include "config.h"
+
+#include "account/account.h"
+#include "interpose/gate.h"
+#include "platform/card.h"
+#include "platform/log.h"
+
+__thread bool gate_inside;
+
+/* Exported by the command alone, which must work without a GPU and under any settings. */
+extern const char cubudget_command __attribute__((weak, visibility("default")));
+
+__attribute__((constructor)) static void preload(void)
+{
+    struct settings settings;
+    struct settings_fault fault;
+    if (&cubudget_command != NULL)
+        return;
+    if (settings_read(&settings, &fault) != 0)
+        log_die(EXIT_BAD_SETTINGS, "%s", fault.text);
+    log_configure(settings.log_level, settings.log_file);
+    if (!settings.simulate && !card_is_present())
+        log_die(EXIT_NO_DEVICE, "no GPU here: looked for %s; cubudget run --simulate tries it without one",
+                CARD_LOOKED_FOR);
+    account_configure(&settings);
+}
