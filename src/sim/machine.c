@@ -158,6 +158,13 @@ void machine_leave(struct machine *machine)
     machine_unlock(machine->shared);
 }
 
+void machine_watch(struct machine *machine)
+{
+    machine_lock(machine->shared);
+    machine_sweep_if_due(machine);
+    machine_unlock(machine->shared);
+}
+
 uint64_t machine_used(struct machine *machine, unsigned device)
 {
     machine_lock(machine->shared);

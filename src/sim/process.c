@@ -194,8 +194,10 @@ SIM_API CUresult cuInit(unsigned flags)
     pthread_mutex_lock(&init_lock);
     if (init_result == CUDA_ERROR_NOT_INITIALIZED) {
         init_result = process_initialise();
-        if (init_result == CUDA_SUCCESS)
+        if (init_result == CUDA_SUCCESS) {
+            watch_start(&sim_process.machine);
             atomic_store_explicit(&mark->ready, 1, memory_order_release);
+        }
     }
     CUresult result = init_result;
     pthread_mutex_unlock(&init_lock);
