@@ -1,1 +1,4 @@
-# tests/model/local
+# The model of the charge, checked with Spin where it is installed.
+EXTRA_DIST += tests/model/charge.pml
+dist_check_SCRIPTS += tests/model/check
+TESTS += tests/model/check

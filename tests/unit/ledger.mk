@@ -59,3 +59,6 @@ tests_unit_test_slot_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_slot_CFLAGS = $(scene_cflags)
 tests_unit_test_slot_LDADD = $(scene_libs)
 endif
+
+dist_check_SCRIPTS += tests/unit/layout
+TESTS += tests/unit/layout

@@ -1,0 +1,568 @@
+/*
+ * The charge, as src/ledger/charge.c does it, with the claim (row.c) and the reap (reap.c) around it: one step here for
+ * each access there that another process can come between. Checked by tests/model/check, which names the settings.
+ *
+ * A process can be stopped between any two steps: Spin tries every interleaving, and a process that never moves again
+ * is one of them. A process can be killed at any step (DEATHS): the kernel then drops its life lock in the same moment.
+ * `in_flight` is left out (nothing is decided on it here), and a pass limit of the code is "give up at any pass" (GIVE_UP).
+ *
+ * Settings: N processes, ROWS rows, S slots, BUDGET; LIMIT0, RESERVE0, RESERVE1; W0, W1, W2: the
+ * bytes each asks for;
+ * CLAIMS: rows are claimed at run time (else process p owns row p); CLAIMS_ALONE: and nothing is charged;
+ * DEATHS: how many are killed; REAPERS: how many reap;
+ * GIVES_BACK: process 0 credits and charges once more; MOVES: process 0 moves its bytes from row 0 to row 1;
+ * STOPS: process 2 may stop for ever, and everybody else keeps moving (for the search for livelocks).
+ * BROKEN_...: what must be found; one at a time.
+ */
+#ifndef N
+#define N 3
+#endif
+#ifndef ROWS
+#define ROWS N
+#endif
+#ifndef S
+#define S 1
+#endif
+#ifndef W0
+#define W0 6
+#endif
+#ifndef W1
+#define W1 6
+#endif
+#ifndef W2
+#define W2 1
+#endif
+#ifndef BUDGET
+#define BUDGET 10
+#endif
+#ifndef LIMIT0
+#define LIMIT0 100
+#endif
+#ifndef RESERVE0
+#define RESERVE0 0
+#endif
+#ifndef RESERVE1
+#define RESERVE1 0
+#endif
+#ifndef DEATHS
+#define DEATHS 0
+#endif
+#ifndef REAPERS
+#define REAPERS 0
+#endif
+
+#define NO_TICKET 255
+#define NOBODY    255
+#define NOT_SETTLED 255
+#define FREE      0
+#define LIVE      1
+#define ORPHANED  2
+#define DYING     3
+
+/* A tag is one word: state, slot and generation change together. */
+#define TAG(state, slot, generation) ((state) + 4 * (slot) + 16 * (generation))
+#define STATE(tag)                   ((tag) & 3)
+#define SLOT(tag)                    (((tag) >> 2) & 3)
+#define GENERATION(tag)              ((tag) >> 4)
+#define LESS(a, b)                   ((a) > (b) -> (a) - (b) : 0)
+
+byte committed[ROWS], bid[ROWS], ticket[ROWS], settled[ROWS], tag[ROWS];
+byte life[ROWS] = NOBODY; /* who holds the life lock */
+bit child[ROWS];          /* a forked child holds the memory lock of the row's dead owner */
+byte next_ticket, rows_high;
+bit killed[N];
+bit stopped;
+byte answered, granted; /* requests that got an answer, and those among them that were granted */
+byte wants[N], slots[N];
+
+#define RESERVE(slot) ((slot) == 0 -> RESERVE0 : RESERVE1)
+#define LIMIT(slot)   ((slot) == 0 -> LIMIT0 : 100)
+
+/* The monitor. It sees everything at once, which nobody in the ledger can: bytes of all rows but FREE ones, and by slot. */
+#define HELD(row)           (STATE(tag[row]) == FREE -> 0 : committed[row])
+#define USED(row, slot)     (STATE(tag[row]) == LIVE && SLOT(tag[row]) == (slot) -> committed[row] : 0)
+#if ROWS == 2
+#define HELD_ALL            (HELD(0) + HELD(1))
+#define USED_ALL(slot)      (USED(0, slot) + USED(1, slot))
+#else
+#define HELD_ALL            (HELD(0) + HELD(1) + HELD(2))
+#define USED_ALL(slot)      (USED(0, slot) + USED(1, slot) + USED(2, slot))
+#endif
+#define KEPT(slot)          (USED_ALL(slot) > RESERVE(slot) -> USED_ALL(slot) : RESERVE(slot))
+#define SAFE \
+    (HELD_ALL <= BUDGET && USED_ALL(0) <= LIMIT0 && (S == 1 || KEPT(0) + KEPT(1) <= BUDGET))
+
+/* --- one look -------------------------------------------------------------------------------------------------------- */
+
+#ifdef BROKEN_COMMITTED_READ_FIRST
+#define READ_FIRST  c = committed[i]
+#define READ_SECOND d_step { b = bid[i]; o = (b != 0 && ticket[i] < tick -> b : 0); s = NOT_SETTLED }
+#else
+#define READ_FIRST                                                                                                    \
+    b = bid[i];                                                                                                       \
+    if                                                                                                                \
+    :: b != 0 -> d_step { o = (ticket[i] < tick -> b : 0); s = settled[i] }                                           \
+    :: else -> s = NOT_SETTLED                                                                                        \
+    fi
+#define READ_SECOND c = committed[i]
+#endif
+
+/* What a dead row holds is final, and read again: what was read before may be older than its last grant. */
+#ifdef BROKEN_DEAD_COUNT_FOR_NOTHING
+#define READ_DEAD skip
+#else
+#ifdef BROKEN_DEAD_READ_ONCE
+#define READ_DEAD dead = dead + c
+#else
+#define READ_DEAD dead = dead + committed[i]
+#endif
+#endif
+
+inline look()
+{
+    d_step {
+        c_all[0] = 0; b_all[0] = 0; o_all[0] = 0; dead = 0;
+#if S == 2
+        c_all[1] = 0; b_all[1] = 0; o_all[1] = 0;
+#endif
+        high = rows_high; i = 0
+    }
+    do
+    :: i >= high -> break
+    :: i < high && i == row -> d_step { c_all[slot] = c_all[slot] + committed[i]; i++ }
+    :: i < high && i != row ->
+        READ_FIRST;
+        READ_SECOND;
+#ifndef CLAIMS
+        d_step { /* tags never change here */
+            if
+            :: c == s -> b = 0; o = 0 /* granted, and in the committed bytes already */
+            :: else
+            fi;
+            c_all[SLOT(tag[i])] = c_all[SLOT(tag[i])] + c;
+            b_all[SLOT(tag[i])] = b_all[SLOT(tag[i])] + b;
+            o_all[SLOT(tag[i])] = o_all[SLOT(tag[i])] + o;
+            b = 0; c = 0; o = 0; s = 0; i++
+        }
+#else
+        if
+        :: c == s -> d_step { b = 0; o = 0 } /* granted, and in the committed bytes already */
+        :: else
+        fi;
+        if
+        :: b == 0 && c == 0
+        :: else ->
+            t = tag[i];
+            d_step {
+                if
+                :: STATE(t) == LIVE ->
+                    c_all[SLOT(t)] = c_all[SLOT(t)] + c;
+                    b_all[SLOT(t)] = b_all[SLOT(t)] + b;
+                    o_all[SLOT(t)] = o_all[SLOT(t)] + o
+                :: else
+                fi
+            }
+            if
+            :: STATE(t) == ORPHANED || STATE(t) == DYING -> READ_DEAD
+            :: else
+            fi
+        fi;
+        d_step { b = 0; c = 0; o = 0; s = 0; t = 0; i++ }
+#endif
+    od
+}
+
+#define FITS           0
+#define OVER           1
+#define BEHIND_OLDER   2
+#define BEHIND_YOUNGER 3
+
+/* j: the judgement; seen, own: what two looks that agree must have seen alike. */
+inline judge()
+{
+    d_step {
+        need_c = dead + c_all[0] + n;
+        need_o = o_all[0];
+        need_b = b_all[0];
+#if S == 2
+        need_c = need_c + c_all[1];
+        need_o = need_o + o_all[1];
+        need_b = need_b + b_all[1];
+#endif
+        seen = need_c;
+        need_o = need_c + need_o;
+        need_b = need_c + need_b;
+#if S == 2 && !defined(BROKEN_RESERVE_IGNORED)
+        need_c = need_c + LESS(RESERVE(1 - slot), c_all[1 - slot]);
+        need_o = need_o + LESS(RESERVE(1 - slot), c_all[1 - slot] + o_all[1 - slot]);
+        need_b = need_b + LESS(RESERVE(1 - slot), c_all[1 - slot] + b_all[1 - slot]);
+#endif
+#ifdef BROKEN_YOUNGER_IGNORED
+        need_b = need_o;
+        b_all[slot] = o_all[slot];
+#endif
+#ifdef BROKEN_LIMIT_WITHOUT_BIDS
+        b_all[slot] = 0;
+        o_all[slot] = 0;
+#endif
+        if
+        :: need_b <= BUDGET && c_all[slot] + b_all[slot] + n <= LIMIT(slot) -> j = FITS
+        :: else ->
+            if
+            :: need_c > BUDGET || c_all[slot] + n > LIMIT(slot) -> j = OVER
+            :: else ->
+                if
+                :: need_o > BUDGET || c_all[slot] + o_all[slot] + n > LIMIT(slot) -> j = BEHIND_OLDER
+                :: else -> j = BEHIND_YOUNGER
+                fi
+            fi
+        fi;
+#ifdef BROKEN_ONE_LOOK
+        agree = (j == OVER);
+#else
+        agree = (j == OVER && before == seen && before_own == c_all[slot]);
+#endif
+        before = (j == OVER -> seen : 0);
+        before_own = (j == OVER -> c_all[slot] : 0);
+        need_c = 0; need_o = 0; need_b = 0; seen = 0; dead = 0;
+        c_all[0] = 0; b_all[0] = 0; o_all[0] = 0;
+#if S == 2
+        c_all[1] = 0; b_all[1] = 0; o_all[1] = 0;
+#endif
+        i = 0; high = 0
+    }
+}
+
+#ifdef BROKEN_SETTLED_NOT_TAKEN_BACK
+#define UNSETTLE skip
+#else
+#define UNSETTLE settled[row] = NOT_SETTLED
+#endif
+
+/* --- one request: looks until it is answered ----------------------------------------------------------------------------- */
+
+#ifdef BROKEN_BID_CLEARED_FIRST
+#define COMMIT bid[row] = 0; d_step { committed[row] = committed[row] + n; assert(SAFE) }
+#else
+#define COMMIT settled[row] = committed[row] + n; d_step { committed[row] = committed[row] + n; assert(SAFE) }; bid[row] = 0
+#endif
+
+inline request()
+{
+    d_step { tick = NO_TICKET; before = 0; before_own = 0; agree = 0; got = 0; standing = 0 }
+    do
+    :: tick != NO_TICKET && !standing && !peeked -> /* who knows of rivals peeks first */
+        d_step { before = 0; before_own = 0 }
+        do
+        :: look();
+            judge();
+            if
+            :: j == BEHIND_OLDER -> break
+            :: j == FITS || j == BEHIND_YOUNGER -> break
+            :: j == OVER && agree -> break
+            :: j == OVER && !agree
+#ifdef GIVE_UP
+            :: j == OVER && !agree -> j = BEHIND_OLDER; break
+#endif
+            fi
+        od;
+        if
+        :: j == OVER -> break
+        :: j == BEHIND_OLDER /* again from the start */
+        :: else -> peeked = 1
+        fi
+    :: tick == NO_TICKET || standing || peeked ->
+        d_step { peeked = 0; before = 0; before_own = 0 }
+#ifdef BROKEN_LOOK_BEFORE_BID
+        look();
+        judge();
+        if
+        :: j == FITS -> COMMIT; got = 1; break
+        :: else
+        fi;
+#endif
+        if
+        :: standing
+        :: !standing -> d_step { ticket[row] = tick; UNSETTLE; bid[row] = n }
+        fi;
+        do
+        :: look();
+            judge();
+            if
+            :: j == FITS -> COMMIT; got = 1; break
+            :: j == OVER && agree -> bid[row] = 0; break
+            :: j == OVER && !agree
+#ifdef GIVE_UP
+            :: j == OVER && !agree -> d_step { bid[row] = 0; standing = 0; j = BEHIND_OLDER }; break
+#endif
+            :: j >= BEHIND_OLDER && tick == NO_TICKET ->
+                d_step { tick = next_ticket; next_ticket++ }
+                ticket[row] = tick
+#ifdef BROKEN_ALL_WITHDRAW
+            :: j >= BEHIND_OLDER && tick != NO_TICKET -> d_step { bid[row] = 0; standing = 0 }; break
+#else
+            :: j == BEHIND_OLDER && tick != NO_TICKET -> d_step { bid[row] = 0; standing = 0 }; break
+            :: j == BEHIND_YOUNGER && tick != NO_TICKET -> standing = 1; break
+#endif
+            fi
+        od;
+        if
+        :: j == FITS || j == OVER -> break
+        :: else
+        fi
+    od;
+progress_answered:
+    skip;
+    d_step {
+        tick = NO_TICKET; before = 0; before_own = 0; agree = 0; j = 0; standing = 0; peeked = 0;
+        answered++; granted = granted + got
+    }
+}
+
+inline credit(bytes)
+{
+    committed[row] = committed[row] - bytes
+}
+
+/* --- a process --------------------------------------------------------------------------------------------------------- */
+
+#ifdef BROKEN_HIGH_RAISED_LATE
+#define RAISE_EARLY skip
+#define RAISE_LATE  rows_high = (rows_high > row -> rows_high : row + 1)
+#else
+#define RAISE_EARLY rows_high = (rows_high > row -> rows_high : row + 1)
+#define RAISE_LATE  skip
+#endif
+
+/* The kernel's lock decides who may turn FREE into LIVE; the tag is looked at again under it. */
+inline claim()
+{
+end_claim:
+    do
+    :: atomic {
+            if
+            :: STATE(tag[0]) == FREE && life[0] == NOBODY && !child[0] -> row = 0
+            :: STATE(tag[1]) == FREE && life[1] == NOBODY && !child[1] -> row = 1
+            fi
+        }
+        if
+        :: atomic { life[row] == NOBODY && !child[row] -> life[row] = me }
+            if
+            :: STATE(tag[row]) == FREE ->
+                bid[row] = 0;
+                ticket[row] = NO_TICKET;
+                committed[row] = 0;
+                RAISE_EARLY;
+                tag[row] = TAG(LIVE, slot, GENERATION(tag[row]) + 1);
+                break
+            :: else -> life[row] = NOBODY
+            fi
+        :: else
+        fi
+    od
+}
+
+inline release()
+{
+    tag[row] = TAG(FREE, SLOT(tag[row]), GENERATION(tag[row]));
+    atomic { if :: !killed[me] -> life[row] = NOBODY :: else fi }
+}
+
+/* A live process's row stays LIVE and its own, whatever reapers do. */
+#define OWN_ROW_IS_LIVE assert(killed[me] || (STATE(tag[row]) == LIVE && life[row] == me))
+
+proctype process(byte me)
+{
+    byte row = me, slot, n, i, high, tick = NO_TICKET, b, c, o, s, t, dead, seen, before, before_own, need_c, need_o, need_b, j;
+    byte c_all[S], b_all[S], o_all[S];
+    bit agree, got, standing, peeked;
+    {
+        d_step { slot = slots[me]; n = wants[me] }
+#ifdef CLAIMS
+        claim();
+        OWN_ROW_IS_LIVE;
+#endif
+#ifndef CLAIMS_ALONE
+        request();
+#endif
+#ifdef BROKEN_HIGH_RAISED_LATE
+        RAISE_LATE;
+#endif
+        if
+        :: !got
+#ifndef LAST_BYTES
+        :: got -> credit(n); got = 0 /* the driver refused, or all was freed: the same to the ledger */
+#endif
+#ifdef GIVES_BACK
+        :: got && me == 0 -> credit(2); n = 3; request()
+#endif
+        :: got
+        fi;
+#ifdef CLAIMS
+        OWN_ROW_IS_LIVE;
+        release();
+#endif
+    } unless { killed[me] || (stopped && me == 2) }
+}
+
+/* One process with two rows moves its bytes to and fro once; nobody else's request may be refused for it. */
+proctype mover()
+{
+    committed[0] = committed[0] - 4;
+    committed[1] = committed[1] + 4
+}
+
+/* --- death, and what follows it ----------------------------------------------------------------------------------------- */
+
+proctype killer()
+{
+    byte deaths = 0, who;
+    do
+    :: deaths < DEATHS ->
+        atomic {
+            if
+            :: !killed[0] -> who = 0
+            :: !killed[1] -> who = 1
+            fi;
+            killed[who] = 1;
+            if
+            :: life[0] == who -> life[0] = NOBODY; if :: child[0] = 1 :: skip fi
+            :: life[1] == who -> life[1] = NOBODY; if :: child[1] = 1 :: skip fi
+            :: else
+            fi;
+            deaths++
+        }
+    :: break
+    od;
+    do
+    :: atomic { child[0] -> child[0] = 0 }
+    :: atomic { child[1] -> child[1] = 0 }
+    :: atomic { !child[0] && !child[1] -> break }
+    od
+}
+
+#define DEAD(row)                                                                                                      \
+    ((STATE(tag[row]) == LIVE && life[row] == NOBODY) || (STATE(tag[row]) == ORPHANED && !child[row]) ||               \
+     STATE(tag[row]) == DYING)
+
+#ifdef BROKEN_REAP_WITHOUT_COMPARING
+#define SWAP(to) tag[r] = TAG(to, SLOT(t), GENERATION(t))
+#else
+#define SWAP(to) atomic { if :: tag[r] == t -> tag[r] = TAG(to, SLOT(t), GENERATION(t)) :: else fi }
+#endif
+
+/* Looks, asks the kernel, swaps: each may be late by any time. That a DYING row's bytes are gone after its 200 ms is
+ * taken for granted: FREE is where the monitor stops to count them. */
+proctype reaper()
+{
+    byte r, t;
+    bit held;
+end_idle:
+    do
+    :: atomic {
+            if
+            :: DEAD(0) -> r = 0
+            :: DEAD(1) -> r = 1
+            fi;
+            t = tag[r]
+        }
+        if
+        :: STATE(t) == LIVE ->
+            held = (life[r] != NOBODY);
+            if
+            :: held
+            :: !held ->
+                held = child[r] || life[r] != NOBODY; /* whoever lives holds both */
+                if
+                :: held -> SWAP(ORPHANED)
+                :: !held -> SWAP(DYING)
+                fi
+            fi
+        :: STATE(t) == ORPHANED ->
+            held = child[r] || life[r] != NOBODY;
+            if
+            :: held
+            :: !held -> SWAP(DYING)
+            fi
+        :: STATE(t) == DYING -> SWAP(FREE)
+        :: STATE(t) == FREE
+        fi;
+        d_step { r = 0; t = 0; held = 0 }
+    od
+}
+
+proctype stopper()
+{
+    if
+    :: stopped = 1
+    :: skip
+    fi
+}
+
+/* Where nothing moves any more: no bid, and no bytes but those that a process that was granted them still holds. */
+active proctype watcher()
+{
+    timeout;
+#ifdef CLAIMS
+    assert(HELD_ALL == 0);
+    assert(STATE(tag[0]) == FREE && STATE(tag[1]) == FREE);
+#else
+    assert(stopped || (bid[0] == 0 && bid[1] == 0));
+#endif
+#ifdef LAST_BYTES
+    assert(answered == N && granted == LAST_BYTES);
+#endif
+#ifdef MOVES
+    assert(answered == 1 && granted == 1);
+#endif
+}
+
+init
+{
+    atomic {
+#ifdef CLAIMS
+        skip;
+#else
+        rows_high = ROWS;
+        tag[0] = TAG(LIVE, 0, 0);
+        tag[1] = TAG(LIVE, 0, 0);
+        life[0] = 0;
+        life[1] = 1;
+#if ROWS > 2
+        tag[2] = TAG(LIVE, S - 1, 0);
+        life[2] = 2;
+#endif
+#endif
+#if N > 2
+        slots[2] = S - 1;
+#endif
+        wants[0] = W0;
+        wants[1] = W1;
+#if N > 2
+        wants[2] = W2;
+#endif
+#ifdef MOVES
+        committed[0] = 4;
+        run mover();
+        run process(2);
+#else
+        run process(0);
+        run process(1);
+#if N > 2
+        run process(2);
+#endif
+#endif
+#if DEATHS > 0
+        run killer();
+#endif
+#if REAPERS > 0
+        run reaper();
+#endif
+#if REAPERS > 1
+        run reaper();
+#endif
+#ifdef STOPS
+        run stopper();
+#endif
+    }
+}
