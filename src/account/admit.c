@@ -18,6 +18,7 @@
 enum {
     DYING_PATIENCE_MS = 2 * LEDGER_DYING_MS, /* twice what the ledger holds the bytes of the dead back */
     RIVAL_PATIENCE_MS = 250,                 /* a grant takes microseconds: a rival that needs more is stopped */
+    REAP_AFTER_MS = 2,                       /* a look at every row's locks costs more than most contention lasts */
     NAP_FIRST_US = 20,
     NAP_LAST_US = 2000,
 };
@@ -26,7 +27,7 @@ enum {
 struct patience {
     uint64_t started_ms, contended_ms; /* 0: not contended now */
     unsigned nap_us;
-    bool reaped;
+    bool reaped, dying; /* dying: at the last reaping there were rows whose bytes come free by themselves */
 };
 
 static uint64_t now_ms(void)
@@ -44,7 +45,7 @@ static void nap(struct patience *patience)
         patience->nap_us *= 2;
 }
 
-/* Whether the bytes of the dead are all that is in the way. */
+/* Whether the bytes of the dead are all that is in the way, but for others' bids. */
 static bool dead_are_in_the_way(const struct ledger_room *room, uint64_t bytes)
 {
     uint64_t others = room->committed_bytes - room->dead_bytes, need;
@@ -54,32 +55,44 @@ static bool dead_are_in_the_way(const struct ledger_room *room, uint64_t bytes)
            !__builtin_add_overflow(need, bytes, &need) && need <= room->budget_bytes;
 }
 
+/* Others' bids are in the way. They are gone in microseconds, or their process is stopped; but a dead process's bid, or its
+ * bytes beside a bid, count until somebody looks whether it lives, so that is done before a rival is given up on. */
+static bool rivals_wait(struct patience *patience, struct ledger *ledger, const struct ledger_room *room, uint64_t now)
+{
+    if (patience->contended_ms == 0)
+        patience->contended_ms = now;
+    uint64_t contended = now - patience->contended_ms;
+    if (contended >= REAP_AFTER_MS && (!patience->reaped || room->dead_bytes != 0)) {
+        patience->reaped = true;
+        if (ledger_reap(ledger) > 0 && now - patience->started_ms <= DYING_PATIENCE_MS)
+            patience->contended_ms = now; /* what is dying will not be in the way for long */
+    }
+    if (contended > RIVAL_PATIENCE_MS)
+        return false;
+    nap(patience);
+    return true;
+}
+
 /* After a look that did not fit, without the lock: whether to look again. */
 static bool patience_wait(struct patience *patience, struct ledger *ledger, enum ledger_verdict verdict,
                           const struct ledger_room *room, uint64_t bytes)
 {
     uint64_t now = now_ms();
-    if (verdict == LEDGER_CONTENDED) {
-        if (patience->contended_ms == 0)
-            patience->contended_ms = now;
-        if (now - patience->contended_ms > RIVAL_PATIENCE_MS)
-            return false;
-        nap(patience);
-        return true;
-    }
+    if (verdict == LEDGER_CONTENDED)
+        return rivals_wait(patience, ledger, room, now);
     patience->contended_ms = 0;
-    if (!patience->reaped) {
-        patience->reaped = true; /* a dead row that nobody looked at counts as alive, in its slot too */
-        (void)ledger_reap(ledger);
+    bool first = !patience->reaped, dying_before = patience->dying;
+    patience->reaped = true;
+    patience->dying = ledger_reap(ledger) > 0;
+    if (first) /* a dead row that nobody looked at counted as alive, in its slot too */
         return true;
-    }
-    if (verdict != LEDGER_OVER_BUDGET || !dead_are_in_the_way(room, bytes))
+    /* Orphaned bytes stay as long as a child lives: only what is dying is worth waiting for, and a look when it came free. */
+    if (verdict != LEDGER_OVER_BUDGET || !dead_are_in_the_way(room, bytes) ||
+        now - patience->started_ms > DYING_PATIENCE_MS)
         return false;
-    /* Orphaned bytes stay as long as a child lives: only what is dying is worth waiting for. */
-    if (ledger_reap(ledger) <= 0 || now - patience->started_ms > DYING_PATIENCE_MS)
-        return false;
-    nap(patience);
-    return true;
+    if (patience->dying)
+        nap(patience);
+    return patience->dying || dying_before;
 }
 
 /* The first refusal of a process is worth a line to everybody; later ones to who wants to know. */

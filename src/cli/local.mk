@@ -22,7 +22,8 @@ cubudget_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) \
     -DBINDIR='"$(bindir)"' -DLIBDIR='"$(libdir)"' -DPKGLIBDIR='"$(pkglibdir)"'
 # The preloaded library looks for the symbol, so that the command itself is left alone.
 cubudget_LDFLAGS = $(AM_LDFLAGS) -Wl,--export-dynamic-symbol=cubudget_command
-cubudget_LDADD = libledger.la libplatform.la $(JANSSON_LIBS)
+cubudget_LDADD = libledger.la libplatform.la
 if SIMULATOR
-cubudget_SOURCES += src/cli/machine_pending.c src/cli/machine_pending.h
+cubudget_LDADD += libsimmachine.la
 endif
+cubudget_LDADD += $(JANSSON_LIBS)

@@ -9,7 +9,7 @@
 #include "cli/witness.h"
 
 #ifdef ENABLE_SIMULATOR
-#include "cli/machine_pending.h"
+#include "sim/machine.h"
 
 static const char machine_prefix[] = "simulator-", machine_suffix[] = ".machine";
 

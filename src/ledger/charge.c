@@ -20,6 +20,10 @@
  *     of the next count too much for a moment; bytes of a next owner never go uncounted, by the point above.
  *   - The dead bid no more, so their bids are left out; but one may have committed after we read its bid and bytes, and
  *     died before we read the tag. Its bytes are therefore read again once the tag says that it is dead: they are final.
+ *   - Who is stopped between the two stores of a grant would cost its bytes twice, as bid and as committed. So the grant
+ *     says first what the committed bytes will be with it (settled_bytes); a look that reads bid, settled, committed, and
+ *     finds the last two equal, leaves the bid out. No bid of a later request is left out so: it is published after
+ *     settled_bytes was taken back, and whoever sees the bid sees that.
  *   - Counting too much (a bid and its commit both seen; bytes that moved from a row behind us to a row before us) refuses
  *     wrongly, never grants wrongly. So a refusal is believed only when two looks agree.
  */
@@ -79,9 +83,10 @@ static void look_take(const struct ledger *ledger, const struct asker *asker, st
     const struct ledger_cell *cells = layout_cell(ledger, asker->device, 0);
     for (unsigned row = 0; row < high; row++) {
         const struct ledger_cell *cell = &cells[row];
-        uint64_t bid = atomic_load(&cell->bid_bytes), older = 0;
+        uint64_t bid = atomic_load(&cell->bid_bytes), older = 0, settled = LEDGER_NOT_SETTLED;
         if (bid != 0) {
             uint64_t ticket = atomic_load_explicit(&cell->bid_ticket, memory_order_acquire);
+            settled = atomic_load_explicit(&cell->settled_bytes, memory_order_acquire);
             if (row == asker->row)
                 bid = 0; /* counted by whoever judges the look */
             else if (ticket < asker->ticket)
@@ -90,6 +95,8 @@ static void look_take(const struct ledger *ledger, const struct asker *asker, st
         uint64_t committed = atomic_load_explicit(&cell->committed_bytes, memory_order_acquire);
         if ((bid | committed) == 0)
             continue;
+        if (committed == settled)
+            bid = older = 0; /* granted, and in the committed bytes already */
         TESTPOINT("look.row_read");
         uint64_t tag = atomic_load_explicit(layout_tag(ledger, row), memory_order_acquire);
         unsigned slot = tag_slot(tag);
@@ -179,7 +186,8 @@ static enum judgement look_judge(const struct ledger *ledger, const struct asker
 static void bid_publish(struct ledger_cell *cell, uint64_t ticket, uint64_t bytes)
 {
     atomic_store_explicit(&cell->bid_ticket, ticket, memory_order_relaxed);
-    atomic_store(&cell->bid_bytes, bytes); /* sc: before every read of the look that follows; releases the ticket */
+    atomic_store_explicit(&cell->settled_bytes, LEDGER_NOT_SETTLED, memory_order_relaxed);
+    atomic_store(&cell->bid_bytes, bytes); /* sc: before every read of the look that follows; releases the two above */
     TESTPOINT("bid.published");
 }
 
@@ -209,8 +217,9 @@ static void bid_commit(struct ledger *ledger, struct ledger_bid *bid, const stru
     atomic_store_explicit(&cell->in_flight_bytes, bytes_add(word_of(&cell->in_flight_bytes), bid->bytes),
                           memory_order_release);
     TESTPOINT("charge.in_flight");
-    atomic_store_explicit(&cell->committed_bytes, bytes_add(word_of(&cell->committed_bytes), bid->bytes),
-                          memory_order_release);
+    uint64_t committed = bytes_add(word_of(&cell->committed_bytes), bid->bytes);
+    atomic_store_explicit(&cell->settled_bytes, committed, memory_order_release);
+    atomic_store_explicit(&cell->committed_bytes, committed, memory_order_release);
     TESTPOINT("charge.committed");
     bid_clear(cell, bid);
     TESTPOINT("charge.bid_cleared");

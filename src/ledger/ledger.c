@@ -62,7 +62,7 @@ static int file_fault(const char *path, const char *name, int result, struct led
     char text[128];
     switch (result) {
     case -ENOENT:
-        fault_set(fault, "there is no ledger '%s' (%s); cubudget run or cubudget init makes it", name, path);
+        fault_set(fault, "there is no ledger '%s' (%s); cubudget run makes it", name, path);
         break;
     case -EPERM:
         fault_set(fault, "%s is another user's file; choose another ledger with --ledger, or set CUBUDGET_DIR", path);

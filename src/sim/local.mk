@@ -27,7 +27,8 @@ src_sim_libcuda_la_SOURCES = \
     src/sim/process.c \
     src/sim/sim.h \
     src/sim/stream.c \
-    src/sim/symbols.h
+    src/sim/symbols.h \
+    src/sim/watch.c
 nodist_src_sim_libcuda_la_SOURCES = src/sim/stubs.c src/sim/symbols.c
 src_sim_libcuda_la_LDFLAGS = $(sim_ldflags)
 src_sim_libcuda_la_LIBADD = libsimmachine.la

@@ -151,6 +151,20 @@ void machine_credit(struct machine *machine, unsigned device, uint64_t bytes)
     machine_unlock(machine->shared);
 }
 
+void machine_leave(struct machine *machine)
+{
+    machine_lock(machine->shared);
+    memset(machine->self->used_bytes, 0, sizeof(machine->self->used_bytes));
+    machine_unlock(machine->shared);
+}
+
+void machine_watch(struct machine *machine)
+{
+    machine_lock(machine->shared);
+    machine_sweep_if_due(machine);
+    machine_unlock(machine->shared);
+}
+
 uint64_t machine_used(struct machine *machine, unsigned device)
 {
     machine_lock(machine->shared);

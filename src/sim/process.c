@@ -15,6 +15,7 @@
 struct mark {
     atomic_int alive; /* 1 in the process that made it */
     atomic_int ready; /* 1 after a cuInit that succeeded */
+    atomic_int left;  /* 1 once the process is ending in order */
 };
 
 struct sim_process sim_process;
@@ -69,7 +70,20 @@ CUresult process_enter(const char *name)
     struct mark *mark = atomic_load_explicit(&process_mark, memory_order_acquire);
     if (!mark || !atomic_load_explicit(&mark->ready, memory_order_acquire))
         return CUDA_ERROR_NOT_INITIALIZED;
+    if (atomic_load_explicit(&mark->left, memory_order_relaxed))
+        return CUDA_ERROR_DEINITIALIZED;
     return sim_process.options.fault_count ? fault_check(name) : CUDA_SUCCESS;
+}
+
+/* A process that ends in order gives its memory back itself, at once; one that is killed or calls _exit leaves that to
+ * whoever sees it dead. In a forked child the mark is wiped: what is its parent's stays. */
+__attribute__((destructor)) static void process_leave(void)
+{
+    struct mark *mark = atomic_load_explicit(&process_mark, memory_order_acquire);
+    if (!mark || !atomic_load(&mark->ready))
+        return;
+    atomic_store(&mark->left, 1);
+    machine_leave(&sim_process.machine);
 }
 
 static _Noreturn void settings_refuse(const char *fault)
@@ -180,8 +194,10 @@ SIM_API CUresult cuInit(unsigned flags)
     pthread_mutex_lock(&init_lock);
     if (init_result == CUDA_ERROR_NOT_INITIALIZED) {
         init_result = process_initialise();
-        if (init_result == CUDA_SUCCESS)
+        if (init_result == CUDA_SUCCESS) {
+            watch_start(&sim_process.machine);
             atomic_store_explicit(&mark->ready, 1, memory_order_release);
+        }
     }
     CUresult result = init_result;
     pthread_mutex_unlock(&init_lock);

@@ -65,6 +65,8 @@ extern struct sim_process sim_process;
 
 CUresult process_enter(const char *name);
 CUresult device_check(CUdevice device);
+/* Starts the thread that watches for deaths, or waits to. */
+void watch_start(struct machine *machine);
 void sim_lock(void);
 void sim_unlock(void);
 

@@ -6,9 +6,25 @@ dist_check_SCRIPTS += $(cli_scripts)
 TESTS += $(cli_scripts)
 
 if HAVE_CMOCKA
+check_LTLIBRARIES += libclistage.la
+libclistage_la_SOURCES = tests/integration/cli_stage.c tests/integration/cli_stage.h
+cli_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+cli_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
+cli_libs = libclistage.la libledger.la libplatform.la $(JANSSON_LIBS) $(CMOCKA_LIBS)
+libclistage_la_CPPFLAGS = $(cli_cppflags)
+libclistage_la_CFLAGS = $(cli_cflags)
+
 check_PROGRAMS += tests/integration/test_cli
 TESTS += tests/integration/test_cli
-tests_integration_test_cli_SOURCES = tests/integration/test_cli.c
-tests_integration_test_cli_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
-tests_integration_test_cli_LDADD = libledger.la libplatform.la $(JANSSON_LIBS) $(CMOCKA_LIBS)
+tests_integration_test_cli_CPPFLAGS = $(cli_cppflags)
+tests_integration_test_cli_CFLAGS = $(cli_cflags)
+tests_integration_test_cli_LDADD = $(cli_libs)
+
+if SIMULATOR
+check_PROGRAMS += tests/integration/test_cli_simulator
+TESTS += tests/integration/test_cli_simulator
+tests_integration_test_cli_simulator_CPPFLAGS = $(cli_cppflags)
+tests_integration_test_cli_simulator_CFLAGS = $(cli_cflags)
+tests_integration_test_cli_simulator_LDADD = libsimmachine.la $(cli_libs)
+endif
 endif

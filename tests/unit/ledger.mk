@@ -15,9 +15,11 @@ ledger_tests = \
     tests/unit/test_device \
     tests/unit/test_env \
     tests/unit/test_futex \
+    tests/unit/test_liveness \
     tests/unit/test_log \
     tests/unit/test_pressure \
     tests/unit/test_row \
+    tests/unit/test_shm \
     tests/unit/test_size \
     tests/unit/test_slot
 check_PROGRAMS += $(ledger_tests)
@@ -35,6 +37,9 @@ tests_unit_test_env_LDADD = $(scene_libs)
 tests_unit_test_futex_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_futex_CFLAGS = $(scene_cflags)
 tests_unit_test_futex_LDADD = $(scene_libs)
+tests_unit_test_liveness_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_liveness_CFLAGS = $(scene_cflags)
+tests_unit_test_liveness_LDADD = $(scene_libs)
 tests_unit_test_log_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_log_CFLAGS = $(scene_cflags)
 tests_unit_test_log_LDADD = $(scene_libs)
@@ -44,6 +49,9 @@ tests_unit_test_pressure_LDADD = $(scene_libs)
 tests_unit_test_row_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_row_CFLAGS = $(scene_cflags)
 tests_unit_test_row_LDADD = $(scene_libs)
+tests_unit_test_shm_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_shm_CFLAGS = $(scene_cflags)
+tests_unit_test_shm_LDADD = $(scene_libs)
 tests_unit_test_size_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_size_CFLAGS = $(scene_cflags)
 tests_unit_test_size_LDADD = $(scene_libs)

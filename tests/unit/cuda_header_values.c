@@ -1,0 +1,82 @@
+/*
+ * Prints constants, sizes and offsets of the driver's interface: built by tests/unit/cuda_header once with our header and
+ * once with NVIDIA's, whose outputs must be the same. constants.h is made by that script.
+ */
+#include <stddef.h>
+#include <stdio.h>
+#ifdef WITH_CUDA_HEADER
+#include <cuda.h>
+#else
+#include "cuda/cuda_abi.h"
+#endif
+
+#define CONSTANT(name) printf("%s = %d\n", #name, (int)(name));
+#define SIZE(type)     printf("sizeof %s = %zu\n", #type, sizeof(type));
+#define FIELD(type, field)                                                                                             \
+    printf("%s.%s at %zu, %zu bytes\n", #type, #field, offsetof(type, field), sizeof(((type *)0)->field));
+
+#define FIELDS_COPY(type)                                                                                              \
+    SIZE(type)                                                                                                         \
+    FIELD(type, srcXInBytes)                                                                                           \
+    FIELD(type, srcY)                                                                                                  \
+    FIELD(type, srcMemoryType)                                                                                         \
+    FIELD(type, srcHost)                                                                                               \
+    FIELD(type, srcDevice)                                                                                             \
+    FIELD(type, srcArray)                                                                                              \
+    FIELD(type, srcPitch)                                                                                              \
+    FIELD(type, dstXInBytes)                                                                                           \
+    FIELD(type, dstY)                                                                                                  \
+    FIELD(type, dstMemoryType)                                                                                         \
+    FIELD(type, dstHost)                                                                                               \
+    FIELD(type, dstDevice)                                                                                             \
+    FIELD(type, dstArray)                                                                                              \
+    FIELD(type, dstPitch)                                                                                              \
+    FIELD(type, WidthInBytes)                                                                                          \
+    FIELD(type, Height)
+#define FIELDS_COPY_3D(type)                                                                                           \
+    FIELDS_COPY(type)                                                                                                  \
+    FIELD(type, srcZ)                                                                                                  \
+    FIELD(type, srcLOD)                                                                                                \
+    FIELD(type, srcHeight)                                                                                             \
+    FIELD(type, dstZ)                                                                                                  \
+    FIELD(type, dstLOD)                                                                                                \
+    FIELD(type, dstHeight)                                                                                             \
+    FIELD(type, Depth)
+
+int main(void)
+{
+#include "constants.h"
+    printf("CU_STREAM_LEGACY = %zu, CU_STREAM_PER_THREAD = %zu\n", (size_t)CU_STREAM_LEGACY,
+           (size_t)CU_STREAM_PER_THREAD);
+    SIZE(CUresult)
+    SIZE(CUdevice)
+    SIZE(CUdeviceptr)
+    SIZE(CUdeviceptr_v1)
+    SIZE(CUuuid)
+    SIZE(CUdriverProcAddressQueryResult)
+    FIELDS_COPY(CUDA_MEMCPY2D)
+    FIELDS_COPY(CUDA_MEMCPY2D_v1)
+    FIELDS_COPY_3D(CUDA_MEMCPY3D)
+    FIELDS_COPY_3D(CUDA_MEMCPY3D_v1)
+    FIELDS_COPY_3D(CUDA_MEMCPY3D_PEER)
+    FIELD(CUDA_MEMCPY3D_PEER, srcContext)
+    FIELD(CUDA_MEMCPY3D_PEER, dstContext)
+    SIZE(CUdevprop)
+    FIELD(CUdevprop, maxThreadsDim)
+    FIELD(CUdevprop, maxGridSize)
+    FIELD(CUdevprop, sharedMemPerBlock)
+    FIELD(CUdevprop, totalConstantMemory)
+    FIELD(CUdevprop, SIMDWidth)
+    FIELD(CUdevprop, memPitch)
+    FIELD(CUdevprop, regsPerBlock)
+    FIELD(CUdevprop, clockRate)
+    FIELD(CUdevprop, textureAlign)
+    SIZE(CUlaunchConfig)
+    FIELD(CUlaunchConfig, gridDimX)
+    FIELD(CUlaunchConfig, blockDimZ)
+    FIELD(CUlaunchConfig, sharedMemBytes)
+    FIELD(CUlaunchConfig, hStream)
+    FIELD(CUlaunchConfig, attrs)
+    FIELD(CUlaunchConfig, numAttrs)
+    return 0;
+}
