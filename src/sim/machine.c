@@ -152,7 +152,8 @@ void machine_credit(struct machine *machine, unsigned device, uint64_t bytes)
 {
     machine_lock(machine->shared);
     machine_sweep_if_due(machine);
-    machine->self->used_bytes[device] -= bytes;
+    uint64_t *used_bytes = &machine->self->used_bytes[device];
+    *used_bytes -= bytes < *used_bytes ? bytes : *used_bytes; /* a thread that frees while its process leaves */
     machine_unlock(machine->shared);
 }
 
