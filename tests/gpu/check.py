@@ -136,6 +136,69 @@ def check_death():
     report("until it is gone", settled())
 
 
+    # What the card does with the memory of a process that ends in order while a child of it lives: a figure, not a check.
+    parent = Client("--slot", "orderly")
+    parent.ask("init")
+    before = int(subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"],
+                                capture_output=True, text=True).stdout.split()[0])
+    parent.ask(f"alloc 0 {2 * GIB}")
+    child = int(parent.ask("hold").split()[1])
+    parent.ask("quit")
+    parent.process.wait()
+    time.sleep(0.5)
+    after = int(subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"],
+                               capture_output=True, text=True).stdout.split()[0])
+    states = [(p["state"], p["used_bytes"] >> 20) for p in dump()["processes"] if p["slot"] == "orderly"]
+    print(f"     a parent that exits in order while its child lives: card {before} MiB with a context, {after} MiB after; ledger {states}")
+    os.kill(child, signal.SIGKILL)
+    settled()
+
+
+IDENTITY = """
+import ctypes
+driver = ctypes.CDLL("libcuda.so.1")
+address = lambda f: ctypes.cast(f, ctypes.c_void_p).value
+wrong = []
+for name, version, symbol in [
+    ("cuMemAlloc", 2000, "cuMemAlloc"), ("cuMemAlloc", 3020, "cuMemAlloc_v2"), ("cuMemAlloc", 12000, "cuMemAlloc_v2"),
+    ("cuMemFree", 3020, "cuMemFree_v2"), ("cuMemAllocPitch", 3020, "cuMemAllocPitch_v2"),
+    ("cuMemAllocManaged", 6000, "cuMemAllocManaged"), ("cuMemFreeAsync", 11020, "cuMemFreeAsync"),
+    ("cuMemGetInfo", 2000, "cuMemGetInfo"), ("cuMemGetInfo", 3020, "cuMemGetInfo_v2"),
+    ("cuDeviceTotalMem", 3020, "cuDeviceTotalMem_v2"), ("cuDevicePrimaryCtxRetain", 7000, "cuDevicePrimaryCtxRetain"),
+    ("cuDevicePrimaryCtxReset", 7000, "cuDevicePrimaryCtxReset"), ("cuDevicePrimaryCtxReset", 11000, "cuDevicePrimaryCtxReset_v2"),
+    ("cuDevicePrimaryCtxRelease", 7000, "cuDevicePrimaryCtxRelease"), ("cuCtxCreate", 3020, "cuCtxCreate_v2"),
+    ("cuCtxCreate", 11040, "cuCtxCreate_v3"), ("cuCtxCreate", 12050, "cuCtxCreate_v4"), ("cuCtxDestroy", 4000, "cuCtxDestroy_v2"),
+    ("cuGetProcAddress", 11030, "cuGetProcAddress"), ("cuGetProcAddress", 12000, "cuGetProcAddress_v2")]:
+    pointer = ctypes.c_void_p()
+    result = driver.cuGetProcAddress_v2(name.encode(), ctypes.byref(pointer), version, ctypes.c_uint64(0), None)
+    if result or pointer.value != address(getattr(driver, symbol)):
+        wrong.append(f"{name}@{version}")
+print("same" if not wrong else "differ: " + " ".join(wrong))
+"""
+
+
+def check_identity():
+    """cuGetProcAddress and dlsym give one pointer for one function, bare and preloaded: substitution rests on it."""
+    bare = subprocess.run([sys.executable, "-c", IDENTITY], capture_output=True, text=True).stdout.strip()
+    report("pointers are the same by either route, bare", bare == "same", bare)
+    out, _ = preloaded([sys.executable, "-c", IDENTITY], "--slot", "identity").communicate()
+    report("and preloaded", out.strip() == "same", out.strip())
+
+
+def check_fail_fast():
+    """What the first cuInit refuses on a real card, and what passes."""
+    def init(**variables):
+        environment = dict(os.environ, LD_PRELOAD=os.path.join(BUILD, ".libs/libcubudget.so"), **variables)
+        done = subprocess.run([CLIENT], env=environment, input="init\n", capture_output=True, text=True)
+        return done.returncode, done.stdout.strip(), done.stderr.strip()
+    status, _, line = init(CUBUDGET_MIN_COMPUTE="99.0", CUBUDGET_LEDGER="fast")
+    report("compute capability too low: 69", status == 69 and "99.0" in line, line)
+    status, _, line = init(CUBUDGET_BUDGET="100TiB", CUBUDGET_LEDGER="fast-large")
+    report("explicit budget above the card: 78", status == 78, line)
+    status, said, line = init(CUDA_VISIBLE_DEVICES="", CUBUDGET_LEDGER="fast")
+    report("devices hidden by the user: no device passes through", status == 0 and said == "error 100" and not line, said + line)
+
+
 def timed(command, environment, rounds=7):
     times = []
     for _ in range(rounds):
@@ -263,7 +326,7 @@ def main():
     print(time.strftime("%Y-%m-%d"), subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.used",
                                                       "--format=csv,noheader"], capture_output=True, text=True).stdout.strip())
     try:
-        for check in (check_books, check_death, check_costs, check_frameworks, check_two_torches):
+        for check in (check_identity, check_fail_fast, check_books, check_death, check_costs, check_frameworks, check_two_torches):
             try:
                 check()
             except Exception as error:  # the rest of the run is still worth having
