@@ -11,7 +11,7 @@
  * CLAIMS: rows are claimed at run time (else process p owns row p); CLAIMS_ALONE: and nothing is charged;
  * DEATHS: how many are killed; REAPERS: how many reap;
  * GIVES_BACK: process 0 credits and charges once more; MOVES: process 0 moves its bytes from row 0 to row 1;
- * STOPS: process 2 may stop for ever, and everybody else keeps moving (for the search for livelocks).
+ * STOPS: the last process may stop for ever, and everybody else keeps moving (for the search for livelocks).
  * BROKEN_...: what must be found; one at a time.
  */
 #ifndef N
@@ -402,7 +402,7 @@ proctype process(byte me)
         OWN_ROW_IS_LIVE;
         release();
 #endif
-    } unless { killed[me] || (stopped && me == 2) }
+    } unless { killed[me] || (stopped && me == N - 1) }
 }
 
 /* One process with two rows moves its bytes to and fro once; nobody else's request may be refused for it. */
