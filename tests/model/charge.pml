@@ -53,7 +53,7 @@
 
 #define NO_TICKET 255
 #define NOBODY    255
-#define NOT_SETTLED 255
+#define NOT_SETTLED 0
 #define FREE      0
 #define LIVE      1
 #define ORPHANED  2
@@ -136,7 +136,7 @@ inline look()
 #ifndef CLAIMS
         d_step { /* tags never change here */
             if
-            :: c == s -> b = 0; o = 0 /* granted, and in the committed bytes already */
+            :: s != NOT_SETTLED && c == s -> b = 0; o = 0 /* granted, and in the committed bytes already */
             :: else
             fi;
             c_all[SLOT(tag[i])] = c_all[SLOT(tag[i])] + c;
@@ -146,7 +146,7 @@ inline look()
         }
 #else
         if
-        :: c == s -> d_step { b = 0; o = 0 } /* granted, and in the committed bytes already */
+        :: s != NOT_SETTLED && c == s -> d_step { b = 0; o = 0 } /* granted, and in the committed bytes already */
         :: else
         fi;
         if
