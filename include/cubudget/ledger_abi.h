@@ -74,9 +74,8 @@ enum ledger_process_state {
     LEDGER_PROCESS_RUNNING = 0,
 };
 
-#define LEDGER_NO_TICKET   UINT64_MAX /* a bid whose bidder has met no rival yet; counts as the youngest */
-#define LEDGER_NO_LIMIT    UINT64_MAX
-#define LEDGER_NOT_SETTLED UINT64_MAX
+#define LEDGER_NO_TICKET UINT64_MAX /* a bid whose bidder has met no rival yet; counts as the youngest */
+#define LEDGER_NO_LIMIT  UINT64_MAX
 
 /* One device's account of one row. A cache line of its own: neighbours in the array are other processes.
  * Invariant: in_flight_bytes <= committed_bytes. */
@@ -87,7 +86,7 @@ struct ledger_cell {
     LEDGER_ATOMIC(uint64_t) bid_ticket;      /* lower is older; written before bid_bytes */
     LEDGER_ATOMIC(uint64_t) evicted_bytes;   /* moved to host memory */
     LEDGER_ATOMIC(uint64_t) changes;         /* counts changes of what is held, for a reader's double look */
-    LEDGER_ATOMIC(uint64_t) settled_bytes;   /* committed_bytes once they hold the bid; LEDGER_NOT_SETTLED: not yet */
+    LEDGER_ATOMIC(uint64_t) settled_bytes;   /* what committed_bytes will be with the bid; 0: not known yet */
     uint64_t reserved[1];
 };
 

@@ -83,7 +83,7 @@ static void look_take(const struct ledger *ledger, const struct asker *asker, st
     const struct ledger_cell *cells = layout_cell(ledger, asker->device, 0);
     for (unsigned row = 0; row < high; row++) {
         const struct ledger_cell *cell = &cells[row];
-        uint64_t bid = atomic_load(&cell->bid_bytes), older = 0, settled = LEDGER_NOT_SETTLED;
+        uint64_t bid = atomic_load(&cell->bid_bytes), older = 0, settled = 0;
         if (bid != 0) {
             uint64_t ticket = atomic_load_explicit(&cell->bid_ticket, memory_order_acquire);
             settled = atomic_load_explicit(&cell->settled_bytes, memory_order_acquire);
@@ -95,7 +95,7 @@ static void look_take(const struct ledger *ledger, const struct asker *asker, st
         uint64_t committed = atomic_load_explicit(&cell->committed_bytes, memory_order_acquire);
         if ((bid | committed) == 0)
             continue;
-        if (committed == settled)
+        if (settled != 0 && settled == committed)
             bid = older = 0; /* granted, and in the committed bytes already */
         TESTPOINT("look.row_read");
         uint64_t tag = atomic_load_explicit(layout_tag(ledger, row), memory_order_acquire);
@@ -186,7 +186,7 @@ static enum judgement look_judge(const struct ledger *ledger, const struct asker
 static void bid_publish(struct ledger_cell *cell, uint64_t ticket, uint64_t bytes)
 {
     atomic_store_explicit(&cell->bid_ticket, ticket, memory_order_relaxed);
-    atomic_store_explicit(&cell->settled_bytes, LEDGER_NOT_SETTLED, memory_order_relaxed);
+    atomic_store_explicit(&cell->settled_bytes, 0, memory_order_relaxed);
     atomic_store(&cell->bid_bytes, bytes); /* sc: before every read of the look that follows; releases the two above */
     TESTPOINT("bid.published");
 }

@@ -21,7 +21,11 @@ void size_pair_format(struct size_pair *pair, uint64_t first, uint64_t second)
 {
     (void)size_format(first, pair->first, sizeof pair->first);
     (void)size_format(second, pair->second, sizeof pair->second);
-    if (first != second && strcmp(pair->first, pair->second) == 0) {
+    /* "8 GiB" and "8.00 GiB" read alike too. */
+    uint64_t first_read = first, second_read = second;
+    (void)size_parse(pair->first, &first_read);
+    (void)size_parse(pair->second, &second_read);
+    if (first != second && (first_read == second_read || strcmp(pair->first, pair->second) == 0)) {
         (void)snprintf(pair->first, sizeof pair->first, "%llu B", (unsigned long long)first);
         (void)snprintf(pair->second, sizeof pair->second, "%llu B", (unsigned long long)second);
     }

@@ -104,6 +104,7 @@ static void cells_clear(struct ledger *ledger, unsigned row)
         struct ledger_cell *cell = layout_cell(ledger, device, row);
         atomic_store_explicit(&cell->bid_bytes, 0, memory_order_release);
         atomic_store_explicit(&cell->bid_ticket, LEDGER_NO_TICKET, memory_order_release);
+        atomic_store_explicit(&cell->settled_bytes, 0, memory_order_release);
         atomic_store_explicit(&cell->in_flight_bytes, 0, memory_order_release);
         atomic_store_explicit(&cell->committed_bytes, 0, memory_order_release);
         atomic_store_explicit(&cell->evicted_bytes, 0, memory_order_release);

@@ -160,10 +160,18 @@ static bool term_conflicts(uint64_t there, bool has, uint64_t asked)
     return has && there != 0 && there != asked;
 }
 
-static int terms_check(struct ledger *ledger, unsigned slot, const struct slot_terms *terms, struct ledger_fault *fault)
+/* The terms that were judged. Setting others swaps from these alone: who set his own meanwhile makes the swap fail, and is
+ * then seen as the neighbour that he is. */
+struct terms_seen {
+    uint64_t limit, reserve;
+};
+
+static int terms_check(struct ledger *ledger, unsigned slot, const struct slot_terms *terms, struct terms_seen *seen,
+                       struct ledger_fault *fault)
 {
     struct ledger_slot *entry = layout_slot(ledger, slot);
     uint64_t limit = atomic_load(&entry->limit_bytes), reserve = atomic_load(&entry->reserve_bytes);
+    *seen = (struct terms_seen){limit, reserve};
     bool limit_conflicts = term_conflicts(limit, terms->has_limit, terms->limit_bytes);
     struct size_pair sizes;
     if ((limit_conflicts || term_conflicts(reserve, terms->has_reserve, terms->reserve_bytes)) &&
@@ -197,14 +205,16 @@ static int terms_check(struct ledger *ledger, unsigned slot, const struct slot_t
 
 /* A reserve is asked for like memory: published first, then everybody's are summed; so of two that are too many together
  * at least one sees the other. Looking before publishing keeps the common refusal from being seen by anybody. */
-static int reserve_set(struct ledger *ledger, unsigned slot, uint64_t reserve, struct ledger_fault *fault)
+static int reserve_set(struct ledger *ledger, unsigned slot, uint64_t before, uint64_t reserve,
+                       struct ledger_fault *fault)
 {
     struct ledger_slot *entry = layout_slot(ledger, slot);
-    uint64_t before = atomic_load(&entry->reserve_bytes), budget = budget_least(ledger);
+    uint64_t budget = budget_least(ledger);
     uint64_t sum = bytes_add(bytes_less(reserves_sum(ledger), before), reserve);
     if (sum <= budget) {
         atomic_store(&layout_header(ledger)->has_reserves, 1); /* first: a look that misses it misses only no reserve */
-        if (!atomic_compare_exchange_strong(&entry->reserve_bytes, &before, reserve))
+        uint64_t seen = before;
+        if (!atomic_compare_exchange_strong(&entry->reserve_bytes, &seen, reserve))
             return -EAGAIN; /* another first process of the slot was quicker: judged anew */
         sum = reserves_sum(ledger);
         if (sum <= budget || reserve <= before)
@@ -219,12 +229,9 @@ static int reserve_set(struct ledger *ledger, unsigned slot, uint64_t reserve, s
     return -ERANGE;
 }
 
-static int limit_set(struct ledger *ledger, unsigned slot, uint64_t limit)
+static int limit_set(struct ledger *ledger, unsigned slot, uint64_t before, uint64_t limit)
 {
     struct ledger_slot *entry = layout_slot(ledger, slot);
-    uint64_t before = atomic_load(&entry->limit_bytes);
-    if (before == limit)
-        return 0;
     return atomic_compare_exchange_strong(&entry->limit_bytes, &before, limit) ? 0 : -EAGAIN;
 }
 
@@ -236,11 +243,12 @@ int ledger_slot_settle(struct ledger *ledger, unsigned slot, const struct slot_t
     if (slot >= LEDGER_SLOTS)
         return -EINVAL;
     for (unsigned i = 0; i < TRIES && result == -EAGAIN; i++) {
-        result = terms_check(ledger, slot, terms, fault);
+        struct terms_seen seen;
+        result = terms_check(ledger, slot, terms, &seen, fault);
         if (result == 0 && terms->has_reserve)
-            result = reserve_set(ledger, slot, terms->reserve_bytes, fault);
+            result = reserve_set(ledger, slot, seen.reserve, terms->reserve_bytes, fault);
         if (result == 0 && terms->has_limit)
-            result = limit_set(ledger, slot, terms->limit_bytes);
+            result = limit_set(ledger, slot, seen.limit, terms->limit_bytes);
     }
     if (result == 0 && terms->has_priority)
         atomic_store(&layout_slot(ledger, slot)->priority, terms->priority);

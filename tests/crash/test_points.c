@@ -91,6 +91,10 @@ static void stopped_costs_its_bytes(struct scene *scene, const char *point)
     assert_int_equal(scene_claim(&scene->ledger, "others", &claim), 0);
     if (charge_try(&scene->ledger, &claim, 0, BUDGET - ASKED, 1) != LEDGER_FITS)
         fail_msg("stopped at %s, it costs more than it asked for", point);
+    bool counted = strncmp(point, "bid.", 4) == 0 || strncmp(point, "charge.", 7) == 0;
+    if ((charge_try(&scene->ledger, &claim, 0, ASKED, 1) == LEDGER_FITS) == counted)
+        fail_msg("stopped at %s, what it asked for %s", point, counted ? "is not counted" : "is counted");
+    ledger_credit(&scene->ledger, claim.row, 0, counted ? 0 : ASKED);
     assert_int_equal(charge_try(&scene->ledger, &claim, 0, ASKED + 1, 1), LEDGER_OVER_BUDGET);
     ledger_credit(&scene->ledger, claim.row, 0, BUDGET);
     ledger_row_release(&scene->ledger, &claim);

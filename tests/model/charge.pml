@@ -11,7 +11,7 @@
  * CLAIMS: rows are claimed at run time (else process p owns row p); CLAIMS_ALONE: and nothing is charged;
  * DEATHS: how many are killed; REAPERS: how many reap;
  * GIVES_BACK: process 0 credits and charges once more; MOVES: process 0 moves its bytes from row 0 to row 1;
- * STOPS: process 2 may stop for ever, and everybody else keeps moving (for the search for livelocks).
+ * STOPS: the last process may stop for ever, and everybody else keeps moving (for the search for livelocks).
  * BROKEN_...: what must be found; one at a time.
  */
 #ifndef N
@@ -53,7 +53,7 @@
 
 #define NO_TICKET 255
 #define NOBODY    255
-#define NOT_SETTLED 255
+#define NOT_SETTLED 0
 #define FREE      0
 #define LIVE      1
 #define ORPHANED  2
@@ -136,7 +136,7 @@ inline look()
 #ifndef CLAIMS
         d_step { /* tags never change here */
             if
-            :: c == s -> b = 0; o = 0 /* granted, and in the committed bytes already */
+            :: s != NOT_SETTLED && c == s -> b = 0; o = 0 /* granted, and in the committed bytes already */
             :: else
             fi;
             c_all[SLOT(tag[i])] = c_all[SLOT(tag[i])] + c;
@@ -146,7 +146,7 @@ inline look()
         }
 #else
         if
-        :: c == s -> d_step { b = 0; o = 0 } /* granted, and in the committed bytes already */
+        :: s != NOT_SETTLED && c == s -> d_step { b = 0; o = 0 } /* granted, and in the committed bytes already */
         :: else
         fi;
         if
@@ -402,7 +402,7 @@ proctype process(byte me)
         OWN_ROW_IS_LIVE;
         release();
 #endif
-    } unless { killed[me] || (stopped && me == 2) }
+    } unless { killed[me] || (stopped && me == N - 1) }
 }
 
 /* One process with two rows moves its bytes to and fro once; nobody else's request may be refused for it. */

@@ -15,13 +15,16 @@ ledger_tests = \
     tests/unit/test_device \
     tests/unit/test_env \
     tests/unit/test_futex \
+    tests/unit/test_ledger_open \
     tests/unit/test_liveness \
     tests/unit/test_log \
     tests/unit/test_pressure \
+    tests/unit/test_reap \
     tests/unit/test_row \
     tests/unit/test_shm \
     tests/unit/test_size \
-    tests/unit/test_slot
+    tests/unit/test_slot \
+    tests/unit/test_snapshot
 check_PROGRAMS += $(ledger_tests)
 TESTS += $(ledger_tests)
 
@@ -37,6 +40,9 @@ tests_unit_test_env_LDADD = $(scene_libs)
 tests_unit_test_futex_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_futex_CFLAGS = $(scene_cflags)
 tests_unit_test_futex_LDADD = $(scene_libs)
+tests_unit_test_ledger_open_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_ledger_open_CFLAGS = $(scene_cflags)
+tests_unit_test_ledger_open_LDADD = $(scene_libs)
 tests_unit_test_liveness_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_liveness_CFLAGS = $(scene_cflags)
 tests_unit_test_liveness_LDADD = $(scene_libs)
@@ -46,6 +52,9 @@ tests_unit_test_log_LDADD = $(scene_libs)
 tests_unit_test_pressure_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_pressure_CFLAGS = $(scene_cflags)
 tests_unit_test_pressure_LDADD = $(scene_libs)
+tests_unit_test_reap_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_reap_CFLAGS = $(scene_cflags)
+tests_unit_test_reap_LDADD = $(scene_libs)
 tests_unit_test_row_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_row_CFLAGS = $(scene_cflags)
 tests_unit_test_row_LDADD = $(scene_libs)
@@ -58,6 +67,9 @@ tests_unit_test_size_LDADD = $(scene_libs)
 tests_unit_test_slot_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_slot_CFLAGS = $(scene_cflags)
 tests_unit_test_slot_LDADD = $(scene_libs)
+tests_unit_test_snapshot_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_snapshot_CFLAGS = $(scene_cflags)
+tests_unit_test_snapshot_LDADD = $(scene_libs)
 endif
 
 dist_check_SCRIPTS += tests/unit/layout
