@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,26 +21,41 @@
 
 /* --- identity ----------------------------------------------------------------------------------------------------------- */
 
-/* Field 22 of /proc/self/stat. The second field is the command in parentheses and may hold blanks and parentheses. */
-static uint64_t start_ticks_read(void)
+/* What /proc says of a process. Zeroes: unknown. */
+struct proc_stat {
+    char state;           /* field 3 */
+    uint64_t threads;     /* field 20 */
+    uint64_t start_ticks; /* field 22 */
+};
+
+/* The second field is the command in parentheses and may hold blanks and parentheses. */
+static void stat_read(const char *path, struct proc_stat *stat)
 {
-    enum { FIELDS_BEHIND_COMMAND = 22 - 2 };
+    enum { BEFORE_THREADS = 20 - 3, BEFORE_START = 22 - 20 };
     char text[1024];
-    int descriptor = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    *stat = (struct proc_stat){0};
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0)
-        return 0;
+        return;
     ssize_t bytes = read(descriptor, text, sizeof text - 1);
     (void)close(descriptor);
     if (bytes <= 0)
-        return 0;
+        return;
     text[bytes] = '\0';
     const char *at = strrchr(text, ')');
-    for (unsigned i = 0; at != NULL && i < FIELDS_BEHIND_COMMAND; i++) {
+    if (at == NULL || at[1] != ' ')
+        return;
+    at += 2;
+    stat->state = *at;
+    for (unsigned i = 0; at != NULL && i < BEFORE_THREADS + BEFORE_START; i++) {
         at = strchr(at, ' ');
         if (at != NULL)
             at++;
+        if (at != NULL && i == BEFORE_THREADS - 1)
+            stat->threads = strtoull(at, NULL, 10);
     }
-    return at != NULL ? strtoull(at, NULL, 10) : 0;
+    if (at != NULL)
+        stat->start_ticks = strtoull(at, NULL, 10);
 }
 
 void owner_read(struct row_owner *owner)
@@ -46,7 +63,9 @@ void owner_read(struct row_owner *owner)
     struct stat status;
     owner->pid = (uint32_t)getpid();
     owner->pid_namespace = stat("/proc/self/ns/pid", &status) == 0 ? (uint64_t)status.st_ino : 0;
-    owner->start_ticks = start_ticks_read();
+    struct proc_stat self;
+    stat_read("/proc/self/stat", &self);
+    owner->start_ticks = self.start_ticks;
 }
 
 bool owner_is(const struct row_owner *owner, const struct ledger_row *row)
@@ -54,6 +73,28 @@ bool owner_is(const struct row_owner *owner, const struct ledger_row *row)
     return atomic_load_explicit(&row->pid, memory_order_relaxed) == owner->pid &&
            atomic_load_explicit(&row->pid_namespace, memory_order_relaxed) == owner->pid_namespace &&
            atomic_load_explicit(&row->start_ticks, memory_order_relaxed) == owner->start_ticks;
+}
+
+bool owner_is_gone(const struct row_owner *self, const struct ledger_row *row)
+{
+    char path[32];
+    struct proc_stat seen;
+    int before = errno;
+    pid_t pid = (pid_t)atomic_load_explicit(&row->pid, memory_order_relaxed);
+    uint64_t start_ticks = atomic_load_explicit(&row->start_ticks, memory_order_relaxed);
+    if (pid <= 0 || start_ticks == 0 || self->pid_namespace == 0 ||
+        atomic_load_explicit(&row->pid_namespace, memory_order_relaxed) != self->pid_namespace)
+        return false;
+    bool gone = kill(pid, 0) != 0 && errno == ESRCH; /* /proc may hide other users' processes, kill does not */
+    if (!gone) {
+        (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+        stat_read(path, &seen);
+        /* A zombie with threads is a process whose first thread has ended: alive. */
+        gone = seen.start_ticks != 0 &&
+               (seen.start_ticks != start_ticks || ((seen.state == 'Z' || seen.state == 'X') && seen.threads <= 1));
+    }
+    errno = before;
+    return gone;
 }
 
 static void identity_write(struct ledger_row *row, const char *command)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "ledger/layout.h"
+#include "ledger/owner.h"
 #include "ledger/snapshot.h"
 #include "platform/env.h"
 
@@ -119,7 +120,24 @@ static bool cell_is_empty(const struct cell_copy *cell)
 struct index {
     int slots[LEDGER_SLOTS];
     bool listed[LEDGER_ROWS];
+    bool gone[LEDGER_ROWS]; /* LIVE by its locks, and its process is not there any more */
 };
+
+/* A row's tag as it is shown. */
+static uint64_t tag_shown(const struct index *index, unsigned row, uint64_t tag)
+{
+    return index->gone[row] && tag_state(tag) == LEDGER_ROW_LIVE ? tag_move(tag, LEDGER_ROW_ORPHANED, tag_since_ms(tag))
+                                                                 : tag;
+}
+
+static void gone_find(const struct ledger *ledger, struct index *index)
+{
+    struct row_owner self;
+    owner_read(&self);
+    for (unsigned row = 0; row < layout_rows_high(ledger); row++)
+        index->gone[row] = tag_state(atomic_load(layout_tag(ledger, row))) == LEDGER_ROW_LIVE &&
+                           owner_is_gone(&self, layout_row(ledger, row));
+}
 
 static int slot_of(const struct index *index, uint64_t tag)
 {
@@ -149,7 +167,7 @@ static void slot_fill(const struct ledger *ledger, unsigned number, struct snaps
 static void counts_add(const struct ledger *ledger, const struct index *index, struct snapshot *snapshot)
 {
     for (unsigned row = 0; row < layout_rows_high(ledger); row++) {
-        uint64_t tag = atomic_load(layout_tag(ledger, row));
+        uint64_t tag = tag_shown(index, row, atomic_load(layout_tag(ledger, row)));
         const struct ledger_counts *counts = &layout_row(ledger, row)->counts;
         int at = slot_of(index, tag);
         if (at < 0)
@@ -236,9 +254,11 @@ static void device_fill(const struct ledger *ledger, struct index *index, struct
 {
     struct snapshot_device *device = &snapshot->devices[at];
     device->steady = rows_copy(ledger, device->index, rows);
-    for (unsigned row = 0; row < rows->rows; row++)
+    for (unsigned row = 0; row < rows->rows; row++) {
+        rows->cells[row].tag = tag_shown(index, row, rows->cells[row].tag);
         if (tag_state(rows->cells[row].tag) != LEDGER_ROW_FREE)
             row_add(ledger, index, snapshot, at, row, &rows->cells[row]);
+    }
     device->available_bytes = bytes_less(device->budget_bytes, bytes_add(device->used_bytes, device->dead_bytes));
     device->pressure = pressure_of(device->used_bytes, device->budget_bytes);
 }
@@ -247,7 +267,7 @@ static void device_fill(const struct ledger *ledger, struct index *index, struct
 static void idle_add(const struct ledger *ledger, const struct index *index, struct snapshot *snapshot)
 {
     for (unsigned row = 0; row < layout_rows_high(ledger); row++) {
-        uint64_t tag = atomic_load(layout_tag(ledger, row));
+        uint64_t tag = tag_shown(index, row, atomic_load(layout_tag(ledger, row)));
         int slot = slot_of(index, tag);
         if (tag_state(tag) != LEDGER_ROW_FREE && slot >= 0 && !index->listed[row])
             (void)process_add(snapshot, ledger, row, tag, (unsigned)slot);
@@ -286,6 +306,7 @@ int snapshot_take(struct ledger *ledger, struct snapshot *snapshot)
     if (work == NULL)
         return -ENOMEM;
     parts_fill(ledger, &work->index, snapshot);
+    gone_find(ledger, &work->index);
     /* Rows may be claimed while we read: room for every one that could be, on each device, and once as idle. */
     size_t most = (size_t)LEDGER_ROWS * (snapshot->device_count + 1U);
     snapshot->processes = calloc(most, sizeof *snapshot->processes);

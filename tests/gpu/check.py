@@ -6,6 +6,7 @@ the machine lacks are skipped by name. The simulator is not used: programs run o
 """
 import json
 import os
+import select
 import shutil
 import signal
 import statistics
@@ -44,9 +45,14 @@ class Client:
         self.process = (subprocess.Popen([CLIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) if bare
                         else preloaded([CLIENT], *options, stderr=None))
 
-    def ask(self, line):
+    def tell(self, line):
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
+
+    def ask(self, line, patience_s=60):
+        self.tell(line)
+        if not select.select([self.process.stdout], [], [], patience_s)[0]:
+            raise TimeoutError(f"no answer to '{line}' in {patience_s} s")
         return self.process.stdout.readline().strip()
 
     def end(self):
@@ -143,8 +149,8 @@ def check_death():
                                 capture_output=True, text=True).stdout.split()[0])
     parent.ask(f"alloc 0 {2 * GIB}")
     child = int(parent.ask("hold").split()[1])
-    parent.ask("quit")
-    parent.process.wait()
+    parent.tell("quit")  # its child keeps the pipe open, so no answer and no end of file come
+    parent.process.wait(60)
     time.sleep(0.5)
     after = int(subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"],
                                capture_output=True, text=True).stdout.split()[0])
@@ -326,7 +332,7 @@ def main():
     print(time.strftime("%Y-%m-%d"), subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.used",
                                                       "--format=csv,noheader"], capture_output=True, text=True).stdout.strip())
     try:
-        for check in (check_identity, check_fail_fast, check_books, check_death, check_costs, check_frameworks, check_two_torches):
+        for check in (check_identity, check_fail_fast, check_frameworks, check_two_torches, check_books, check_death, check_costs):
             try:
                 check()
             except Exception as error:  # the rest of the run is still worth having

@@ -156,7 +156,6 @@ static void bid_publish_by_hand(struct rivals *rivals, const struct ledger_claim
                                 uint64_t ticket)
 {
     struct ledger_cell *cell = cell_of(rivals, claim);
-    atomic_store(&cell->settled_bytes, LEDGER_NOT_SETTLED);
     atomic_store(&cell->bid_ticket, ticket);
     atomic_store(&cell->bid_bytes, bytes);
 }
