@@ -157,13 +157,6 @@ void machine_credit(struct machine *machine, unsigned device, uint64_t bytes)
     machine_unlock(machine->shared);
 }
 
-void machine_leave(struct machine *machine)
-{
-    machine_lock(machine->shared);
-    memset(machine->self->used_bytes, 0, sizeof(machine->self->used_bytes));
-    machine_unlock(machine->shared);
-}
-
 void machine_watch(struct machine *machine)
 {
     machine_lock(machine->shared);

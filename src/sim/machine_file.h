@@ -70,9 +70,6 @@ int machine_open(struct machine *machine, const struct sim_options *options, cha
  * -EUSERS: all places are taken. */
 int machine_claim(struct machine *machine);
 
-/* Gives back all that this process holds; its place stays taken until it is gone. */
-void machine_leave(struct machine *machine);
-
 /* Looks who is dead, for the watcher. */
 void machine_watch(struct machine *machine);
 

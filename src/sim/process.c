@@ -75,15 +75,13 @@ CUresult process_enter(const char *name)
     return sim_process.options.fault_count ? fault_check(name) : CUDA_SUCCESS;
 }
 
-/* A process that ends in order gives its memory back itself, at once; one that is killed or calls _exit leaves that to
- * whoever sees it dead. In a forked child the mark is wiped: what is its parent's stays. */
+/* A process that ends in order is answered so from here on. Its memory goes with its descriptors and not before: on a card it
+ * stays while a forked child holds them, after an exit as after a kill (measured). */
 __attribute__((destructor)) static void process_leave(void)
 {
     struct mark *mark = atomic_load_explicit(&process_mark, memory_order_acquire);
-    if (!mark || !atomic_load(&mark->ready))
-        return;
-    atomic_store(&mark->left, 1);
-    machine_leave(&sim_process.machine);
+    if (mark)
+        atomic_store(&mark->left, 1);
 }
 
 static _Noreturn void settings_refuse(const char *fault)
