@@ -10,7 +10,7 @@
  * bytes each asks for;
  * CLAIMS: rows are claimed at run time (else process p owns row p); CLAIMS_ALONE: and nothing is charged;
  * DEATHS: how many are killed; REAPERS: how many reap;
- * GIVES_BACK: process 0 credits and charges once more; MOVES: process 0 moves its bytes from row 0 to row 1;
+ * GIVES_BACK: process 0 asks once more, with or without a credit before; MOVES: process 0 moves its bytes from row 0 to row 1;
  * STOPS: the last process may stop for ever, and everybody else keeps moving (for the search for livelocks).
  * BROKEN_...: what must be found; one at a time.
  */
@@ -394,7 +394,13 @@ proctype process(byte me)
         :: got -> credit(n); got = 0 /* the driver refused, or all was freed: the same to the ledger */
 #endif
 #ifdef GIVES_BACK
-        :: got && me == 0 -> credit(2); n = 3; request()
+        :: got && me == 0 ->
+            if
+            :: credit(2)
+            :: skip
+            fi;
+            n = 3;
+            request()
 #endif
         :: got
         fi;
