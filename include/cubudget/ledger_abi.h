@@ -114,9 +114,9 @@ struct ledger_row {
     LEDGER_ATOMIC(uint64_t) start_ticks;    /* /proc/self/stat field 22, 0 unknown */
     LEDGER_ATOMIC(uint64_t) started_ns;     /* CLOCK_REALTIME when the row was claimed */
     LEDGER_ATOMIC(uint64_t) state_since_ns; /* CLOCK_REALTIME when process_state was last set */
-    LEDGER_ATOMIC(uint64_t) used_ns;        /* CLOCK_REALTIME of the last charge or credit, coarse */
+    LEDGER_ATOMIC(uint64_t) used_ns;        /* CLOCK_REALTIME of the last charge or credit, to the second */
     LEDGER_ATOMIC(uint64_t) flags;          /* reserved for eviction */
-    uint64_t reserved[1];
+    LEDGER_ATOMIC(uint64_t) counted;        /* allocations + frees at used_ns */
     struct ledger_counts counts;
     char command[LEDGER_COMMAND_BYTES]; /* not always terminated */
     char reason[LEDGER_REASON_BYTES];   /* why it cannot be evicted; not always terminated */

@@ -31,9 +31,10 @@ void account_attach(const struct driver *driver);
 /* Whether this process (not a parent of it) has a row. */
 bool account_is_attached(void);
 
-/* Where the ledger's file is gone or is another one, moves the process's charges to the file that is there now, or to a new
- * one of the same budget, and says so. Called now and then, by the thread of src/evict. */
-void account_follow_ledger(void);
+/* What is done about once a second, by the thread of src/evict: where the ledger's file is gone or is another one, the
+ * process's charges move to the file that is there now, or to a new one of the same budget, and a line says so; and the row
+ * notes when it was last at work, which would cost each allocation a look at the clock. */
+void account_tick(void);
 
 /* --- what is charged ---------------------------------------------------------------------------------------------- */
 
@@ -63,19 +64,9 @@ void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t a
 /* The driver refused. */
 void account_abandon(const struct charge *charge);
 
-/* What a pointer was charged, taken out of the books while the driver frees it: before the call, because afterwards the
- * driver may hand the same address to another thread. */
-struct taken {
-    uint64_t pointer;
-    uint64_t bytes; /* 0: small, in a shared block */
-    uint32_t owner;
-    uint8_t device, kind;
-};
-
-/* False: not one of ours; let the driver answer. Else account_credit or account_put_back follows. */
-bool account_take(CUdeviceptr pointer, struct taken *taken);
-void account_credit(const struct taken *taken);
-void account_put_back(const struct taken *taken);
+/* The driver has freed `pointer`: what it was charged is credited. Does nothing for a pointer that is not one of ours. After
+ * the call and not before: until it returns, the memory is on the card. */
+void account_freed(CUdeviceptr pointer);
 
 /* --- contexts -------------------------------------------------------------------------------------------------------- */
 

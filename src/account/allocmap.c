@@ -7,13 +7,6 @@
 
 enum { CAPACITY_FIRST = 1024, HUGE_FROM_BYTES = 4 << 20 };
 
-/* Pointers are multiples of 512 or of 2 MiB; the multiplication spreads both over the high bits. */
-static inline size_t place_of(const struct allocmap *map, uint64_t pointer)
-{
-    unsigned bits = (unsigned)__builtin_ctzll(map->capacity);
-    return (size_t)(pointer * 0x9E3779B97F4A7C15ULL >> (64 - bits));
-}
-
 static inline size_t place_next(const struct allocmap *map, size_t place)
 {
     return (place + 1) & (map->capacity - 1);
@@ -21,7 +14,7 @@ static inline size_t place_next(const struct allocmap *map, size_t place)
 
 static void place_put(struct allocmap *map, const struct allocation *entry)
 {
-    size_t at = place_of(map, entry->pointer);
+    size_t at = allocmap_place(map, entry->pointer);
     while (map->places[at].pointer != 0)
         at = place_next(map, at);
     map->places[at] = *entry;
@@ -37,7 +30,8 @@ static int table_grow(struct allocmap *map)
     (void)madvise(places, bytes, MADV_DONTFORK);
     if (bytes >= HUGE_FROM_BYTES) /* a look into a large table is a miss in the TLB as well; ask for fewer pages */
         (void)madvise(places, bytes, MADV_HUGEPAGE);
-    struct allocmap larger = {.places = places, .capacity = capacity, .count = map->count};
+    struct allocmap larger = {
+        .places = places, .capacity = capacity, .count = map->count, .shift = 64 - (unsigned)__builtin_ctzll(capacity)};
     for (size_t i = 0; i < map->capacity; i++)
         if (map->places[i].pointer != 0)
             place_put(&larger, &map->places[i]);
@@ -47,32 +41,24 @@ static int table_grow(struct allocmap *map)
     return 0;
 }
 
-struct allocation *allocmap_find(const struct allocmap *map, uint64_t pointer)
-{
-    if (map->capacity == 0 || pointer == 0)
-        return NULL;
-    for (size_t at = place_of(map, pointer); map->places[at].pointer != 0; at = place_next(map, at))
-        if (map->places[at].pointer == pointer)
-            return &map->places[at];
-    return NULL;
-}
-
 int allocmap_insert(struct allocmap *map, const struct allocation *entry, struct allocation *replaced)
 {
-    struct allocation *there = allocmap_find(map, entry->pointer);
-    if (there != NULL) {
-        *replaced = *there;
-        *there = *entry;
-        return 1;
-    }
-    if (map->count >= map->capacity / 4 * 3) {
+    if (__builtin_expect(map->count >= map->capacity / 4 * 3, 0)) {
         int result = table_grow(map);
         if (result != 0 && map->count + 1 >= map->capacity) /* fuller than it should be is better than lost */
             return result;
     }
-    place_put(map, entry);
-    map->count++;
-    return 0;
+    size_t at = allocmap_place(map, entry->pointer);
+    while (map->places[at].pointer != 0 && map->places[at].pointer != entry->pointer)
+        at = place_next(map, at);
+    struct allocation *place = &map->places[at];
+    bool there = place->pointer != 0;
+    if (there)
+        *replaced = *place;
+    else
+        map->count++;
+    *place = *entry;
+    return there;
 }
 
 /* Empties a place and moves back what was pushed beyond it, so that no search ends early. */
@@ -80,7 +66,7 @@ static void place_clear(struct allocmap *map, size_t hole)
 {
     size_t mask = map->capacity - 1;
     for (size_t at = place_next(map, hole); map->places[at].pointer != 0; at = place_next(map, at)) {
-        size_t home = place_of(map, map->places[at].pointer);
+        size_t home = allocmap_place(map, map->places[at].pointer);
         if (((at - home) & mask) >= ((at - hole) & mask)) { /* its home lies at or before the hole */
             map->places[hole] = map->places[at];
             hole = at;

@@ -22,13 +22,31 @@ struct allocation {
 struct allocmap {
     struct allocation *places;
     size_t capacity, count;
+    unsigned shift; /* 64 - log2(capacity) */
 };
 
 /* Adds an entry. 0; 1: it replaced one of the same pointer, now in *replaced; -ENOMEM. */
 int allocmap_insert(struct allocmap *map, const struct allocation *entry, struct allocation *replaced);
 
-/* The entry of a pointer, valid until the next change, or NULL. */
-struct allocation *allocmap_find(const struct allocmap *map, uint64_t pointer);
+/* Pointers are multiples of 512 or of 2 MiB; the multiplication spreads both over the high bits. */
+static inline size_t allocmap_place(const struct allocmap *map, uint64_t pointer)
+{
+    return (size_t)(pointer * 0x9E3779B97F4A7C15ULL >> map->shift);
+}
+
+/* The entry of a pointer, valid until the next change, or NULL. Inline: every allocation asks some four times. */
+static inline struct allocation *allocmap_find(const struct allocmap *map, uint64_t pointer)
+{
+    if (map->count == 0 || pointer == 0)
+        return NULL;
+    for (size_t at = allocmap_place(map, pointer);; at = (at + 1) & (map->capacity - 1)) {
+        struct allocation *place = &map->places[at];
+        if (place->pointer == pointer)
+            return place;
+        if (place->pointer == 0)
+            return NULL;
+    }
+}
 
 /* Takes an entry out. False: there is none. */
 bool allocmap_remove(struct allocmap *map, uint64_t pointer, struct allocation *removed);

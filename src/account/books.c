@@ -123,14 +123,24 @@ static uint64_t block_enter(struct account *account, const struct allocation *en
     return BLOCK_BYTES;
 }
 
-/* Remembers an entry. One that was there under the same pointer was freed by a way that we did not see: its charge goes. */
+/* Remembers an entry. One that was there under the same pointer has been freed, or the driver would not have handed the
+ * address out again: by a thread that has not come to account_freed yet, nearly always. Its charge goes now, and the note
+ * keeps that thread from taking the new entry for its own. (Where it was freed by a way that we do not see, nobody comes for
+ * the note: then the next free of that address leaves its entry, until the address is handed out once more.) */
 static void entry_remember(struct account *account, const struct allocation *entry)
 {
     struct allocation replaced;
     int result = allocmap_insert(&account->allocations, entry, &replaced);
-    if (result == 1)
+    if (result == 1) {
+        struct allocation *note = allocmap_find(&account->reused, entry->pointer), none;
+        struct allocation fresh = {.pointer = entry->pointer, .bytes = 1};
         entry_credit(account, &replaced);
-    else if (result < 0)
+        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+        if (note != NULL)
+            note->bytes++;
+        else
+            (void)allocmap_insert(&account->reused, &fresh, &none);
+    } else if (result < 0)
         log_line(LOG_WARN, "no memory for the books: an allocation stays charged until its context ends");
 }
 
@@ -171,58 +181,33 @@ void account_abandon(const struct charge *charge)
 
 /* --- freeing ---------------------------------------------------------------------------------------------------------- */
 
-bool account_take(CUdeviceptr pointer, struct taken *taken)
+/* Between the driver's free and this the driver may have handed the same address to another thread, whose record found our
+ * entry, credited it and left a note: then the entry that is there now is not ours. */
+static bool free_is_noted(struct account *account, CUdeviceptr pointer)
 {
-    struct account *account = account_get();
-    struct allocation entry;
-    if (account == NULL)
+    struct allocation *note = allocmap_find(&account->reused, pointer), removed;
+    if (note == NULL)
         return false;
-    brief_lock_take(&account->books);
-    bool found = allocmap_remove(&account->allocations, pointer, &entry);
-    brief_lock_give(&account->books);
-    if (!found)
-        return false;
-    *taken = (struct taken){.pointer = entry.pointer,
-                            .bytes = entry.bytes,
-                            .owner = entry.owner,
-                            .device = entry.device,
-                            .kind = entry.kind};
-    TESTPOINT("free.removed");
+    if (--note->bytes == 0)
+        (void)allocmap_remove(&account->reused, pointer, &removed);
     return true;
 }
 
-static struct allocation entry_of(const struct taken *taken)
-{
-    return (struct allocation){.pointer = taken->pointer,
-                               .bytes = taken->bytes,
-                               .owner = taken->owner,
-                               .device = taken->device,
-                               .kind = taken->kind};
-}
-
-void account_credit(const struct taken *taken)
+void account_freed(CUdeviceptr pointer)
 {
     struct account *account = account_get();
-    struct allocation entry = entry_of(taken);
+    struct allocation entry;
     TESTPOINT("free.driver_returned");
     if (account == NULL)
         return;
     brief_lock_take(&account->books);
-    entry_credit(account, &entry);
-    ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+    bool noted = account->reused.count != 0 && free_is_noted(account, pointer);
+    if (!noted && allocmap_remove(&account->allocations, pointer, &entry)) {
+        entry_credit(account, &entry);
+        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+    }
     brief_lock_give(&account->books);
     TESTPOINT("free.credited");
-}
-
-void account_put_back(const struct taken *taken)
-{
-    struct account *account = account_get();
-    struct allocation entry = entry_of(taken);
-    if (account == NULL)
-        return;
-    brief_lock_take(&account->books);
-    entry_remember(account, &entry);
-    brief_lock_give(&account->books);
 }
 
 /* --- the end of an owner ------------------------------------------------------------------------------------------------ */

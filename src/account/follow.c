@@ -90,14 +90,19 @@ static void follow(struct account *account)
              account_settings.ledger, size_format(moved_bytes, size, sizeof size), account->slot);
 }
 
-void account_follow_ledger(void)
+void account_tick(void)
 {
     struct account *account = account_get();
     int before = errno;
-    if (account != NULL && ledger_is_current(account->ledger) == 0) {
+    if (account == NULL)
+        return;
+    if (ledger_is_current(account->ledger) == 0) {
         brief_lock_take(&account->claiming);
         follow(account);
         brief_lock_give(&account->claiming);
     }
+    brief_lock_take(&account->books);
+    ledger_row_touch(account->ledger, account->claim.row);
+    brief_lock_give(&account->books);
     errno = before;
 }

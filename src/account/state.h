@@ -29,9 +29,10 @@ struct account {
     struct brief_lock books, making, claiming;
     /* Under books: */
     bool bidding; /* a thread's bid stands in the row's cell between two of its looks: nobody else may bid there */
-    struct ledger *ledger; /* replaced by account_follow_ledger alone */
+    struct ledger *ledger; /* replaced by account_tick alone */
     struct ledger_claim claim;
     struct allocmap allocations, blocks, contexts;
+    struct allocmap reused; /* addresses whose last owner's free is still on its way here, and how many such */
     uint32_t next_owner;
     /* Written while attaching or under claiming: */
     struct ledger *ledger_before; /* unmapped at the next move: a thread may still be reaping in it */

@@ -119,21 +119,16 @@ const struct driver *driver_get(void)
     return driver_bound();
 }
 
-static bool range_holds(const struct driver *driver, const void *address)
-{
-    return driver != NULL && (uintptr_t)address >= driver->first && (uintptr_t)address < driver->last;
-}
-
 bool driver_owns_caller(const void *address)
 {
     const struct driver *driver = driver_bound();
-    return driver != NULL ? range_holds(driver, address) : driver_owns(address);
+    return driver != NULL ? driver_holds(driver, address) : driver_owns(address);
 }
 
 bool driver_owns(const void *address)
 {
     const struct driver *driver = driver_bound();
-    if (range_holds(driver, address))
+    if (driver != NULL && driver_holds(driver, address))
         return true;
     Dl_info info;
     struct link_map *map = NULL;

@@ -28,11 +28,16 @@ const struct driver *driver_get(void);
 /* The driver where it is bound already, else NULL. */
 const struct driver *driver_bound(void);
 
+/* Whether an address lies in the bound driver's object. */
+static inline bool driver_holds(const struct driver *driver, const void *address)
+{
+    return (uintptr_t)address >= driver->first && (uintptr_t)address < driver->last;
+}
+
 /* Whether an address lies in a driver's object (a file named libcuda.so...); binds that driver where none is bound. */
 bool driver_owns(const void *address);
 
-/* The same for the address that a call came from, once the driver is bound without asking the loader: every symbol that a
- * program looks up passes here. */
+/* The same for the address that a call came from; once a driver is bound, of that one alone. */
 bool driver_owns_caller(const void *address);
 
 /* The C library's dlsym: never call it with RTLD_NEXT or RTLD_DEFAULT, which look at who calls. */

@@ -22,7 +22,7 @@ static void *agent_run(void *argument)
     for (;;) {
         struct timespec time = {.tv_sec = LOOK_SECONDS};
         (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
-        account_follow_ledger();
+        account_tick();
     }
     return NULL;
 }

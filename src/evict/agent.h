@@ -1,6 +1,6 @@
 /*
- * One sleeping thread per process that has a context. In this version it does one thing: about once a second it looks
- * whether the ledger's file is still there, and has src/account follow it where not. Called by src/interpose.
+ * One sleeping thread per process that has a context. In this version it does one thing: about once a second it has
+ * src/account look after the row (account_tick). Called by src/interpose.
  */
 #ifndef EVICT_AGENT_H
 #define EVICT_AGENT_H

@@ -113,26 +113,16 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width_by
 
 /* --- freeing ---------------------------------------------------------------------------------------------------------- */
 
-static void freed(const struct taken *taken, CUresult result)
-{
-    if (result == CUDA_SUCCESS)
-        account_credit(taken);
-    else
-        account_put_back(taken);
-}
-
 CUresult cuMemFree_v2(CUdeviceptr pointer)
 {
     const struct driver *driver = driver_get();
-    struct taken taken;
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuMemFree_v2(pointer);
-    bool ours = account_take(pointer, &taken);
     CUresult result = driver->cuMemFree_v2(pointer);
-    if (ours)
-        freed(&taken, result);
+    if (result == CUDA_SUCCESS)
+        account_freed(pointer);
     gate_leave();
     return result;
 }
@@ -142,15 +132,13 @@ typedef CUresult free_async(CUdeviceptr pointer, CUstream stream);
 /* A pool's pointer is none of ours and passes; a pointer of cuMemAlloc may be freed so too (measured: it succeeds). */
 static CUresult free_in_stream(free_async *real, CUdeviceptr pointer, CUstream stream)
 {
-    struct taken taken;
     if (real == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return real(pointer, stream);
-    bool ours = account_take(pointer, &taken);
     CUresult result = real(pointer, stream);
-    if (ours)
-        freed(&taken, result);
+    if (result == CUDA_SUCCESS)
+        account_freed(pointer);
     gate_leave();
     return result;
 }

@@ -94,9 +94,14 @@ void *hook_of_pointer(void *real)
 
 /* --- by name -------------------------------------------------------------------------------------------------------- */
 
+static bool name_may_be_drivers(const char *name)
+{
+    return name != NULL && name[0] == 'c' && name[1] == 'u';
+}
+
 static const struct hook *hook_find(const char *name)
 {
-    if (name == NULL || name[0] != 'c' || name[1] != 'u')
+    if (!name_may_be_drivers(name))
         return NULL;
     size_t low = 0, high = HOOKS;
     while (low < high) {
@@ -112,14 +117,13 @@ static const struct hook *hook_find(const char *name)
     return NULL;
 }
 
-/* dlsym with a real handle for a name that has a wrapper: the wrapper, where what was found is the driver's. A plugin's own
+/* A name was found under a real handle: the wrapper, where it has one and what was found is the driver's. A plugin's own
  * function of that name stays what it is, and so does what another preload put in front of the driver. A driver that asks
  * (a loader in front of another libcuda does) gets its own, or it would call us and we it, for ever. */
-static void *dlsym_substituting(void *handle, const char *name, const void *caller)
+static void *found_substitute(void *found, const char *name, const void *caller)
 {
-    void *found = dlsym_real()(handle, name);
     const struct hook *hook = hook_find(name);
-    if (found == NULL || hook == NULL || found == wrapper_of(hook))
+    if (hook == NULL || found == wrapper_of(hook))
         return found;
     int before = errno;
     bool substitute = driver_owns(found) && !driver_owns_caller(caller);
@@ -127,11 +131,24 @@ static void *dlsym_substituting(void *handle, const char *name, const void *call
     return substitute ? wrapper_of(hook) : found;
 }
 
+/* dlsym with a real handle for a name that begins as the driver's do. Once the driver is bound the pointer alone says what
+ * it is; names are compared only for what lies outside it. */
+static void *dlsym_substituting(void *handle, const char *name, const void *caller)
+{
+    void *found = dlsym_real()(handle, name);
+    if (found == NULL)
+        return NULL;
+    const struct driver *driver = driver_bound();
+    if (driver == NULL || !driver_holds(driver, found))
+        return found_substitute(found, name, caller);
+    return driver_holds(driver, caller) ? found : hook_of_pointer(found);
+}
+
 void *dlsym_route(void *handle, const char *name)
 {
     void *address;
     /* RTLD_NEXT and RTLD_DEFAULT look at who calls, so they get the call as it came; our exports answer by themselves. */
-    if (handle != RTLD_NEXT && handle != RTLD_DEFAULT && !gate_is_inside() && hook_find(name) != NULL) {
+    if (handle != RTLD_NEXT && handle != RTLD_DEFAULT && name_may_be_drivers(name) && !gate_is_inside()) {
         void *(*target)(void *, const char *, const void *) = dlsym_substituting;
         memcpy(&address, &target, sizeof address);
     } else {

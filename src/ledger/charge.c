@@ -337,19 +337,21 @@ void ledger_bid_withdraw(struct ledger *ledger, struct ledger_bid *bid)
 
 /* --- after the grant ---------------------------------------------------------------------------------------------------- */
 
-static void row_touch(struct ledger *ledger, unsigned row)
+void ledger_row_touch(struct ledger *ledger, unsigned row)
 {
-    atomic_store_explicit(&layout_row(ledger, row)->used_ns, clock_realtime_ns(CLOCK_REALTIME_COARSE),
-                          memory_order_relaxed);
+    struct ledger_row *entry = layout_row(ledger, row);
+    uint64_t done = word_of(&entry->counts.allocations) + word_of(&entry->counts.frees);
+    if (done == word_of(&entry->counted))
+        return;
+    atomic_store_explicit(&entry->counted, done, memory_order_relaxed);
+    atomic_store_explicit(&entry->used_ns, clock_realtime_ns(CLOCK_REALTIME_COARSE), memory_order_relaxed);
 }
-
 void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
 {
     struct ledger_cell *cell = layout_cell(ledger, device, row);
     atomic_store_explicit(&cell->in_flight_bytes, bytes_less(word_of(&cell->in_flight_bytes), bytes),
                           memory_order_release);
     cell_change(cell);
-    row_touch(ledger, row);
 }
 
 void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
@@ -361,7 +363,6 @@ void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_
     atomic_store_explicit(&cell->committed_bytes, left, memory_order_release);
     cell_change(cell);
     TESTPOINT("credit.done");
-    row_touch(ledger, row);
 }
 
 void ledger_commit_unasked(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
@@ -376,7 +377,6 @@ void ledger_commit_unasked(struct ledger *ledger, unsigned row, unsigned device,
     struct look first, second;
     atomic_store(&cell->committed_bytes, bytes_add(word_of(&cell->committed_bytes), bytes));
     cell_change(cell);
-    row_touch(ledger, row);
     /* A look can count bytes twice that move meanwhile; the smaller of two is the better guess at a peak. */
     look_take(ledger, &asker, &first);
     look_take(ledger, &asker, &second);

@@ -168,6 +168,9 @@ void ledger_counts_copy(const struct ledger *from, unsigned from_row, struct led
 /* Adds to the row's display account by kind; negative takes away. Owner. */
 void ledger_kind_add(struct ledger *ledger, unsigned row, unsigned device, enum ledger_kind kind, int64_t bytes);
 
+/* Notes the time in the row where anything was allocated or freed since the last note. Owner. */
+void ledger_row_touch(struct ledger *ledger, unsigned row);
+
 enum ledger_event { LEDGER_COUNT_ALLOCATION, LEDGER_COUNT_FREE, LEDGER_COUNT_REFUSAL, LEDGER_COUNT_WAIT };
 void ledger_count(struct ledger *ledger, unsigned row, enum ledger_event event); /* Owner. */
 

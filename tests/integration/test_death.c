@@ -73,11 +73,11 @@ static void kills_at_random_points_leave_nothing(void **state)
 }
 
 static const char *const points[] = {
-    "attach.opened",        "claim.locked",          "claim.cleared",  "claim.live",
-    "attach.claimed",       "bid.published",         "bid.looked",     "charge.in_flight",
-    "charge.committed",     "charge.bid_cleared",    "admit.granted",  "context.charged",
-    "context.created",      "alloc.driver_returned", "alloc.recorded", "free.removed",
-    "free.driver_returned", "free.credited",         "credit.done",
+    "attach.opened",    "claim.locked",          "claim.cleared",  "claim.live",
+    "attach.claimed",   "bid.published",         "bid.looked",     "charge.in_flight",
+    "charge.committed", "charge.bid_cleared",    "admit.granted",  "context.charged",
+    "context.created",  "alloc.driver_returned", "alloc.recorded", "free.driver_returned",
+    "free.credited",    "credit.done",
 };
 
 /* Runs a client into a test point; true: it got there (a point may be passed only on some of these commands). */
