@@ -18,19 +18,11 @@
 
 struct settings account_settings;
 
-static _Atomic(struct account *) current; /* inherited by a forked child, who finds the pages wiped */
+_Atomic(struct account *) account_current;
 
 void account_configure(const struct settings *settings)
 {
     account_settings = *settings;
-}
-
-struct account *account_get(void)
-{
-    struct account *account = atomic_load_explicit(&current, memory_order_acquire);
-    if (account == NULL || atomic_load_explicit(&account->attached, memory_order_acquire) == 0)
-        return NULL;
-    return account;
 }
 
 bool account_is_attached(void)
@@ -56,14 +48,14 @@ unsigned account_number(const struct account *account, const struct account_devi
 /* No fork may fall between the open of a life byte and its madvise: the child would keep the row of its parent alive. */
 static void fork_prepare(void)
 {
-    struct account *account = atomic_load(&current);
+    struct account *account = atomic_load(&account_current);
     if (account != NULL)
         brief_lock_take(&account->claiming);
 }
 
 static void fork_parent(void)
 {
-    struct account *account = atomic_load(&current);
+    struct account *account = atomic_load(&account_current);
     if (account != NULL)
         brief_lock_give(&account->claiming);
 }
@@ -79,7 +71,7 @@ static struct account *account_make(void)
                 "this kernel cannot keep the books of a process out of its children (MADV_WIPEONFORK, "
                 "since Linux 4.14): %s",
                 strerror(errno));
-    if (!atomic_compare_exchange_strong(&current, &none, account)) {
+    if (!atomic_compare_exchange_strong(&account_current, &none, account)) {
         (void)munmap(account, sizeof *account);
         return none;
     }
@@ -323,7 +315,7 @@ static void attach(struct account *account, const struct driver *driver)
 void account_attach(const struct driver *driver)
 {
     int before = errno;
-    struct account *account = atomic_load_explicit(&current, memory_order_acquire);
+    struct account *account = atomic_load_explicit(&account_current, memory_order_acquire);
     if (account == NULL)
         account = account_make();
     brief_lock_take(&account->claiming);

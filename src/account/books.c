@@ -75,11 +75,7 @@ void books_settle(struct account *account, unsigned device, enum ledger_kind kin
                   uint64_t actual_bytes)
 {
     unsigned row = account->claim.row, index = account->device[device].index;
-    if (actual_bytes > charged_bytes)
-        ledger_commit_unasked(account->ledger, row, index, actual_bytes - charged_bytes);
-    ledger_landed(account->ledger, row, index, charged_bytes);
-    if (actual_bytes < charged_bytes)
-        ledger_credit(account->ledger, row, index, charged_bytes - actual_bytes);
+    ledger_settle(account->ledger, row, index, charged_bytes, actual_bytes);
     if (actual_bytes != 0)
         ledger_kind_add(account->ledger, row, index, kind, (int64_t)actual_bytes);
 }

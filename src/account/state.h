@@ -8,6 +8,7 @@
 #ifndef ACCOUNT_STATE_H
 #define ACCOUNT_STATE_H
 
+#include <stdatomic.h>
 #include "account/account.h"
 #include "account/allocmap.h"
 #include "ledger/ledger.h"
@@ -44,8 +45,15 @@ struct account {
 /* The settings of account_configure. */
 extern struct settings account_settings;
 
-/* This process's account, or NULL where it is not attached. */
-struct account *account_get(void);
+/* This process's account, or NULL where it is not attached. A forked child inherits the pointer and finds the pages wiped. */
+extern _Atomic(struct account *) account_current;
+static inline struct account *account_get(void)
+{
+    struct account *account = atomic_load_explicit(&account_current, memory_order_acquire);
+    if (account == NULL || atomic_load_explicit(&account->attached, memory_order_acquire) == 0)
+        return NULL;
+    return account;
+}
 
 /* The device of a CUDA ordinal, or NULL. */
 struct account_device *account_device_of(struct account *account, CUdevice ordinal);
