@@ -15,7 +15,8 @@
  *   reset                    cuDevicePrimaryCtxReset_v2
  *   random ROUNDS SEED MAX   ROUNDS of random allocations and frees up to MAX bytes, all freed at the end:
  *                            "ok GRANTED REFUSED"; any other result than success or out of memory is an error
- *   threads COUNT ROUNDS SEED MAX  the same from COUNT threads at once
+ *   during SECONDS SEED MAX  the same for so long
+ *   threads COUNT ROUNDS SEED MAX  the same as random, from COUNT threads at once
  *   busy SEED MAX            says "ok" and goes on for ever
  *   race BYTES               waits for the file named by the environment's RACE_GATE, then allocates
  *   fork COMMAND...          runs one command in a forked child: the child's answer
@@ -26,11 +27,13 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cuda/cuda_abi.h"
@@ -93,7 +96,8 @@ static CUresult context_enter(void)
 }
 
 struct churn {
-    unsigned long rounds; /* 0: for ever */
+    unsigned long rounds; /* 0: until `until`, or for ever where that is 0 too */
+    time_t until;         /* CLOCK_MONOTONIC */
     uint64_t seed, max_bytes, granted, refused;
     CUresult result;
 };
@@ -106,12 +110,21 @@ static uint64_t random_next(uint64_t *state)
     return *state;
 }
 
+static bool churn_goes_on(const struct churn *churn, unsigned long round)
+{
+    struct timespec now;
+    if (churn->until == 0)
+        return churn->rounds == 0 || round < churn->rounds;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec < churn->until;
+}
+
 /* Random allocations and frees; leaves nothing behind. */
 static void churn_run(struct churn *churn)
 {
     CUdeviceptr held[16] = {0};
     uint64_t state = churn->seed * 0x9E3779B97F4A7C15u + 1;
-    for (unsigned long round = 0; churn->rounds == 0 || round < churn->rounds; round++) {
+    for (unsigned long round = 0; churn_goes_on(churn, round); round++) {
         unsigned place = (unsigned)(random_next(&state) % 16);
         CUresult result;
         if (held[place]) {
@@ -179,6 +192,18 @@ static void command_threads(const char *arguments)
     for (unsigned i = 0; i < count; i++)
         churns[i] = (struct churn){.rounds = rounds, .seed = seed + i, .max_bytes = max_bytes};
     churn_answer(churns, count);
+}
+
+static void command_during(const char *arguments)
+{
+    unsigned seconds;
+    unsigned long long seed, max_bytes;
+    struct timespec now;
+    if (sscanf(arguments, "%u %llu %llu", &seconds, &seed, &max_bytes) != 3)
+        abort();
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    struct churn churn = {.until = now.tv_sec + (time_t)seconds, .seed = seed, .max_bytes = max_bytes};
+    churn_answer(&churn, 1);
 }
 
 static void command_busy(const char *arguments)
@@ -317,7 +342,9 @@ static void command_run(char *line)
         char one[128];
         snprintf(one, sizeof(one), "1 %.100s", arguments);
         command_threads(one);
-    } else if (strcmp(line, "busy") == 0)
+    } else if (strcmp(line, "during") == 0)
+        command_during(arguments);
+    else if (strcmp(line, "busy") == 0)
         command_busy(arguments);
     else if (strcmp(line, "race") == 0)
         command_race(arguments);

@@ -214,6 +214,12 @@ const char *client_hear(struct client *client)
     }
 }
 
+bool client_is_ready(struct client *client)
+{
+    struct pollfd readable = {.fd = client->from, .events = POLLIN};
+    return memchr(client->pending, '\n', client->pending_bytes) != NULL || poll(&readable, 1, 0) > 0;
+}
+
 const char *client_ask(struct client *client, const char *format, ...)
 {
     char line[256];

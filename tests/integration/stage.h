@@ -65,6 +65,9 @@ void client_start(struct stage *stage, struct client *client, const struct clien
 void client_tell(struct client *client, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *client_hear(struct client *client);
 
+/* Whether client_hear would return at once. */
+bool client_is_ready(struct client *client);
+
 /* client_tell and client_hear. */
 const char *client_ask(struct client *client, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
