@@ -13,8 +13,9 @@
 #include "ledger/snapshot.h"
 #include "sim/machine.h"
 
-#define MIB (1024ULL * 1024)
-#define GIB (1024ULL * MIB)
+#define MIB           (1024ULL * 1024)
+#define GIB           (1024ULL * MIB)
+#define CONTEXT_BYTES (527 * MIB) /* what a context costs on the simulated machine */
 
 struct stage {
     char directory[64];
@@ -37,6 +38,10 @@ struct client_terms {
     bool testpoints;        /* preload the library that has test points */
     bool loud;              /* standard error is the test's, else /dev/null */
 };
+
+/* cmocka's fixture: *state is a stage of the test's own. */
+int stage_setup(void **state);
+int stage_teardown(void **state);
 
 /* Makes the directory / removes it with all that is in it. */
 void stage_open(struct stage *stage);

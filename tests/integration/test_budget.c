@@ -14,23 +14,6 @@
 
 #include "integration/stage.h"
 
-#define CONTEXT_BYTES (527 * MIB)
-
-static int stage_setup(void **state)
-{
-    struct stage *stage = calloc(1, sizeof(*stage));
-    stage_open(stage);
-    *state = stage;
-    return 0;
-}
-
-static int stage_teardown(void **state)
-{
-    stage_close(*state);
-    free(*state);
-    return 0;
-}
-
 static void books_agree(struct stage *stage)
 {
     assert_int_equal(stage_used(stage) + stage_dead(stage), stage_witness_used(stage));

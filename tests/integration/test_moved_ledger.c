@@ -11,23 +11,6 @@
 
 #include "integration/stage.h"
 
-#define CONTEXT_BYTES (527 * MIB)
-
-static int stage_setup(void **state)
-{
-    struct stage *stage = calloc(1, sizeof(*stage));
-    stage_open(stage);
-    *state = stage;
-    return 0;
-}
-
-static int stage_teardown(void **state)
-{
-    stage_close(*state);
-    free(*state);
-    return 0;
-}
-
 static void ledger_unlink(struct stage *stage)
 {
     char path[128];
