@@ -46,7 +46,7 @@ bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, 
     context->locked = true;
     if (primary && primary_is_active(driver, ordinal))
         return true;
-    context->before_bytes = overhead_before(device);
+    context->before = overhead_read(device);
     brief_lock_take(&account->books);
     uint64_t bytes = overhead_predict(account, device);
     context->counts = admit(account, account_number(account, device), bytes);
@@ -65,10 +65,7 @@ bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, 
 static void context_charge_settle(struct account *account, struct account_device *device,
                                   const struct context_charge *context, CUcontext handle, bool primary)
 {
-    brief_lock_take(&account->books);
-    uint64_t others = ledger_committed(account->ledger, account->claim.row, device->index) - context->charge.bytes;
-    brief_lock_give(&account->books);
-    uint64_t measured = overhead_measure(device, context->before_bytes, others);
+    uint64_t measured = overhead_measure(device, &context->before);
     uint64_t bytes = measured != 0 ? measured : context->charge.bytes;
     brief_lock_take(&account->books);
     if (measured != 0)

@@ -99,10 +99,10 @@ void books_settle(struct account *account, unsigned device, enum ledger_kind kin
 /* What a context will cost on a device, before. */
 uint64_t overhead_predict(const struct account *account, const struct account_device *device);
 
-/* What the card says is used before a context is made there; UINT64_MAX: it cannot say. */
-uint64_t overhead_before(const struct account_device *device);
+/* What the card says is held, before a context is made there. */
+struct overhead overhead_read(const struct account_device *device);
 
-/* What the context that was just made cost; 0: the card cannot say. `others_bytes`: the process's other charges there. */
-uint64_t overhead_measure(const struct account_device *device, uint64_t before_bytes, uint64_t others_bytes);
+/* What the context that was made since cost; 0: the card cannot say. */
+uint64_t overhead_measure(const struct account_device *device, const struct overhead *before);
 
 #endif
