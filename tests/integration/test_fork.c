@@ -22,6 +22,7 @@ static void child_owes_nothing_and_the_parent_loses_nothing(void **state)
     client_expect(&parent, "ok", "write 0 5 4096");
     /* CUDA is unusable in a child once the parent has initialised it: the driver says so, and the books stay. */
     client_expect(&parent, "error 3", "fork start");
+    client_expect(&parent, "error 3", "fork context");
     assert_int_equal(stage_used(stage), GIB + CONTEXT_BYTES);
     const char *freed = client_ask(&parent, "fork free 0");
     assert_int_equal(strncmp(freed, "error", 5), 0);
