@@ -53,19 +53,41 @@ unsigned account_number(const struct account *account, const struct account_devi
 
 /* --- fork ------------------------------------------------------------------------------------------------------------ */
 
+/* Set in the thread that holds `claiming` for attaching or moving: what it calls meanwhile may fork (the driver's and NVML's
+ * start nvidia-modprobe), and must not wait for its own lock. Nothing is half open there: it is not between an open and its
+ * madvise when it calls them. */
+static __thread bool claiming_here __attribute__((tls_model("initial-exec")));
+
 /* No fork may fall between the open of a life byte and its madvise: the child would keep the row of its parent alive. */
 static void fork_prepare(void)
 {
     struct account *account = atomic_load(&current);
-    if (account != NULL)
+    if (account != NULL && !claiming_here)
         brief_lock_take(&account->claiming);
 }
 
 static void fork_parent(void)
 {
     struct account *account = atomic_load(&current);
-    if (account != NULL)
+    if (account != NULL && !claiming_here)
         brief_lock_give(&account->claiming);
+}
+
+static void fork_child(void)
+{
+    claiming_here = false; /* its parent's lock went with its parent's pages */
+}
+
+void claiming_take(struct account *account)
+{
+    brief_lock_take(&account->claiming);
+    claiming_here = true;
+}
+
+void claiming_give(struct account *account)
+{
+    claiming_here = false;
+    brief_lock_give(&account->claiming);
 }
 
 static struct account *account_make(void)
@@ -83,7 +105,7 @@ static struct account *account_make(void)
         (void)munmap(account, sizeof *account);
         return none;
     }
-    if (pthread_atfork(fork_prepare, fork_parent, NULL) != 0) /* once: children inherit it */
+    if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0) /* once: children inherit it */
         log_die(EXIT_NO_LEDGER, "no memory for a fork handler");
     return account;
 }
@@ -173,7 +195,7 @@ static int opening_devices(const struct account *account, struct opening *openin
         }
         opening->index[i] = (unsigned)index;
         ledger_device_describe(opening->ledger, (unsigned)index, account_settings.simulate, device->compute);
-        uint64_t baseline = device->baseline_bytes;
+        uint64_t baseline = 0; /* where nobody can say */
         if (!ledger_device_is_settled(opening->ledger, (unsigned)index))
             (void)nvml_idle_bytes(&device->uuid, &baseline);
         int result = ledger_device_settle(opening->ledger, (unsigned)index, device->total_bytes, baseline,
@@ -326,12 +348,14 @@ void account_attach(const struct driver *driver)
     struct account *account = atomic_load_explicit(&current, memory_order_acquire);
     if (account == NULL)
         account = account_make();
-    brief_lock_take(&account->claiming);
+    if (atomic_load(&account->attached) == 0)
+        nvml_prepare(); /* dlopen under the lock would wait for a constructor whose thread calls cuInit as well */
+    claiming_take(account);
     if (atomic_load(&account->attached) == 0) {
         attach(account, driver);
         atomic_store_explicit(&account->attached, 1, memory_order_release);
     }
-    brief_lock_give(&account->claiming);
+    claiming_give(account);
     errno = before;
 }
 

@@ -97,9 +97,9 @@ void account_tick(void)
     if (account == NULL)
         return;
     if (ledger_is_current(account->ledger) == 0) {
-        brief_lock_take(&account->claiming);
+        claiming_take(account);
         follow(account);
-        brief_lock_give(&account->claiming);
+        claiming_give(account);
     }
     brief_lock_take(&account->books);
     ledger_row_touch(account->ledger, account->claim.row);

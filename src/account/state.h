@@ -18,7 +18,7 @@ struct account_device {
     CUuuid uuid;
     CUdevice ordinal;
     unsigned index; /* in the ledger; changed by a move, under `books` */
-    uint64_t total_bytes, baseline_bytes;
+    uint64_t total_bytes;
     uint32_t compute;  /* 10 * major + minor */
     CUcontext primary; /* its primary context where there is one; under `books` */
     char name[LEDGER_NAME_BYTES];
@@ -46,6 +46,10 @@ extern struct settings account_settings;
 
 /* This process's account, or NULL where it is not attached. */
 struct account *account_get(void);
+
+/* Take and give `claiming`, but for the fork handlers: a fork by the thread that holds it so does not wait for itself. */
+void claiming_take(struct account *account);
+void claiming_give(struct account *account);
 
 /* The device of a CUDA ordinal, or NULL. */
 struct account_device *account_device_of(struct account *account, CUdevice ordinal);
