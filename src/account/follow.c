@@ -78,10 +78,12 @@ static void follow(struct account *account)
     if (result == 0 && opening_terms(&opening) != 0)
         log_line(LOG_WARN, "slot '%s' in the new ledger: %s", account->slot, opening.fault.text);
     if (result != 0) {
-        log_line(LOG_WARN, "the ledger '%s' is gone and cannot be made again: %s", account_settings.ledger,
-                 opening.fault.text);
+        log_line(account->stranded ? LOG_DEBUG : LOG_WARN, "the ledger '%s' is gone and cannot be made again: %s",
+                 account_settings.ledger, opening.fault.text);
+        account->stranded = true; /* tried again every second, and not told every second */
         return;
     }
+    account->stranded = false;
     if (!charges_move(account, &opening, &moved_bytes)) {
         opening_undo(&opening);
         return;

@@ -36,6 +36,7 @@ struct account {
     uint32_t next_owner;
     /* Written while attaching or under claiming: */
     struct ledger *ledger_before; /* unmapped at the next move: a thread may still be reaping in it */
+    bool stranded;                /* the ledger is gone and no other could be had: said once */
     unsigned devices;
     struct account_device device[LEDGER_DEVICES];
     char slot[LEDGER_NAME_BYTES], command[LEDGER_NAME_BYTES];
