@@ -142,6 +142,8 @@ static bool admit_slowly(struct account *account, unsigned device, struct ledger
         brief_lock_take(&account->books);
         if (!again)
             break;
+        if (account->ledger != ledger) /* moved meanwhile: a ticket is of the ledger that gave it */
+            bid->ticket = LEDGER_NO_TICKET;
         verdict = bid_look(account, device, bid, room);
     }
     if (verdict != LEDGER_FITS) {
