@@ -30,7 +30,11 @@ static void context_remember(struct account *account, struct account_device *dev
         .kind = LEDGER_KIND_CONTEXT,
         .uses = 1,
     };
-    (void)allocmap_insert(&account->contexts, &entry, &replaced);
+    if (allocmap_insert(&account->contexts, &entry, &replaced) == 1) {
+        /* The driver would not give a living context's handle to another: that one ended by a way we do not see. */
+        books_close_owner(account, replaced.owner, replaced.device);
+        books_credit(account, replaced.device, LEDGER_KIND_CONTEXT, replaced.bytes);
+    }
     if (primary)
         device->primary = handle;
 }
