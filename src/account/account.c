@@ -138,7 +138,10 @@ static void devices_read(const struct driver *driver, struct account *account)
     int count = 0;
     CUresult result = driver->cuDeviceGetCount(&count);
     if (result != CUDA_SUCCESS)
-        log_die(EXIT_NO_DEVICE, "the driver does not say how many GPUs there are (error %d)", result);
+        log_die(
+            EXIT_NO_DEVICE,
+            "the driver does not say how many GPUs there are (error %d); nvidia-smi may say what is wrong with them",
+            result);
     if (count > LEDGER_DEVICES) {
         log_line(LOG_WARN, "%d GPUs are visible; only the first %d are held to a budget", count, LEDGER_DEVICES);
         count = LEDGER_DEVICES;
@@ -149,15 +152,17 @@ static void devices_read(const struct driver *driver, struct account *account)
         struct account_device *device = &account->device[account->devices];
         *device = (struct account_device){0};
         if (!device_read(driver, number, device))
-            log_die(EXIT_NO_DEVICE, "GPU %d does not say its uuid and memory; an older driver than 410 has no uuids",
-                    number);
+            log_die(
+                EXIT_NO_DEVICE,
+                "GPU %d does not say its uuid and memory; a driver older than 410 has no uuids: install a newer one",
+                number);
         if (best == NULL || device->compute > best->compute)
             best = device;
         account->devices++;
     }
     uint32_t wanted = account_settings.min_compute;
     if (best == NULL)
-        log_die(EXIT_NO_DEVICE, "the driver is there and finds no GPU");
+        log_die(EXIT_NO_DEVICE, "the driver is there and finds no GPU; nvidia-smi may say why");
     if (best->compute < wanted)
         log_die(EXIT_NO_DEVICE,
                 "no visible GPU has compute capability %u.%u or better: the best, '%s', has %u.%u; set "
