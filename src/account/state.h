@@ -34,6 +34,7 @@ struct account {
     struct allocmap allocations, blocks, contexts;
     struct allocmap reused; /* addresses whose last owner's free is still on its way here, and how many such */
     uint32_t next_owner;
+    uint32_t ending; /* the owner that the driver may be ending just now; OWNER_NONE: none */
     /* Written while attaching or under claiming: */
     struct ledger *ledger_before; /* unmapped at the next move: a thread may still be reaping in it */
     bool stranded;                /* the ledger is gone and no other could be had: said once */

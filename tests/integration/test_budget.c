@@ -253,6 +253,20 @@ static void threads_of_one_process_agree(void **state)
     client_end(&a, 0);
 }
 
+/* What a context's end frees may be another thread's before the books are closed: neither is lost or counted twice. */
+static void context_ends_while_another_thread_allocates(void **state)
+{
+    struct stage *stage = *state;
+    struct client a;
+    client_start(stage, &a, &(struct client_terms){.simulate = "memory=2GiB"}); /* addresses come round soon */
+    client_expect(&a, "ok", "init");
+    client_expect(&a, "ok", "contexts 2000");
+    assert_int_equal(stage_used(stage), CONTEXT_BYTES);
+    books_agree(stage);
+    client_end(&a, 0);
+    stage_await_empty(stage);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -263,6 +277,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(last_bytes_go_to_exactly_one, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(budget_holds_under_random_load, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(threads_of_one_process_agree, stage_setup, stage_teardown),
+        cmocka_unit_test_setup_teardown(context_ends_while_another_thread_allocates, stage_setup, stage_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
