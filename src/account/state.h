@@ -19,7 +19,7 @@ struct account_device {
     CUuuid uuid;
     CUdevice ordinal;
     unsigned index; /* in the ledger; changed by a move, under `books` */
-    uint64_t total_bytes, baseline_bytes;
+    uint64_t total_bytes;
     uint32_t compute;  /* 10 * major + minor */
     CUcontext primary; /* its primary context where there is one; under `books` */
     char name[LEDGER_NAME_BYTES];
@@ -35,8 +35,10 @@ struct account {
     struct allocmap allocations, blocks, contexts;
     struct allocmap reused; /* addresses whose last owner's free is still on its way here, and how many such */
     uint32_t next_owner;
+    uint32_t ending; /* the owner that the driver may be ending just now; OWNER_NONE: none */
     /* Written while attaching or under claiming: */
     struct ledger *ledger_before; /* unmapped at the next move: a thread may still be reaping in it */
+    bool stranded;                /* the ledger is gone and no other could be had: said once */
     unsigned devices;
     struct account_device device[LEDGER_DEVICES];
     char slot[LEDGER_NAME_BYTES], command[LEDGER_NAME_BYTES];
@@ -54,6 +56,10 @@ static inline struct account *account_get(void)
         return NULL;
     return account;
 }
+
+/* Take and give `claiming`, but for the fork handlers: a fork by the thread that holds it so does not wait for itself. */
+void claiming_take(struct account *account);
+void claiming_give(struct account *account);
 
 /* The device of a CUDA ordinal, or NULL. */
 struct account_device *account_device_of(struct account *account, CUdevice ordinal);

@@ -340,6 +340,7 @@ void ledger_row_touch(struct ledger *ledger, unsigned row)
     atomic_store_explicit(&entry->counted, done, memory_order_relaxed);
     atomic_store_explicit(&entry->used_ns, clock_realtime_ns(CLOCK_REALTIME_COARSE), memory_order_relaxed);
 }
+
 void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
 {
     struct ledger_cell *cell = layout_cell(ledger, device, row);

@@ -101,7 +101,7 @@ struct ledger_claim {
     bool held;
 };
 
-/* Claims a free row for this process in `slot` and makes it LIVE. Reaps first where none is free.
+/* Claims a free row for this process in `slot` and makes it LIVE. Reaps first.
  * 0; -ENOSPC: LEDGER_ROWS are taken; -ESTALE: the file was removed or replaced (open again); -EBUSY: somebody holds the
  * bytes of every free row, which only a `cubudget gc` stopped half way does; -ENOTSUP: locks do not hold in that
  * directory; -EINVAL: no such slot; -errno. `command` is for people. Owner. */

@@ -18,6 +18,7 @@
  *   during SECONDS SEED MAX  the same for so long
  *   threads COUNT ROUNDS SEED MAX  the same as random, from COUNT threads at once
  *   busy SEED MAX            says "ok" and goes on for ever
+ *   contexts ROUNDS          makes, fills and destroys a context ROUNDS times, while another thread allocates in the first
  *   race BYTES               waits for the file named by the environment's RACE_GATE, then allocates
  *   fork COMMAND...          runs one command in a forked child: the child's answer
  *   hold                     forks a child that sleeps until its standard input (shared) ends: "ok PID"
@@ -27,6 +28,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,6 +47,8 @@ static struct {
     CUresult (*primary_retain)(CUcontext *, CUdevice);
     CUresult (*primary_release)(CUdevice);
     CUresult (*primary_reset)(CUdevice);
+    CUresult (*context_create)(CUcontext *, unsigned, CUdevice);
+    CUresult (*context_destroy)(CUcontext);
     CUresult (*set_current)(CUcontext);
     CUresult (*alloc)(CUdeviceptr *, size_t);
     CUresult (*alloc_managed)(CUdeviceptr *, size_t, unsigned);
@@ -79,6 +83,8 @@ static void driver_load(void)
     *(void **)&driver.primary_retain = driver_symbol(handle, "cuDevicePrimaryCtxRetain");
     *(void **)&driver.primary_release = driver_symbol(handle, "cuDevicePrimaryCtxRelease_v2");
     *(void **)&driver.primary_reset = driver_symbol(handle, "cuDevicePrimaryCtxReset_v2");
+    *(void **)&driver.context_create = driver_symbol(handle, "cuCtxCreate_v2");
+    *(void **)&driver.context_destroy = driver_symbol(handle, "cuCtxDestroy_v2");
     *(void **)&driver.set_current = driver_symbol(handle, "cuCtxSetCurrent");
     *(void **)&driver.alloc = driver_symbol(handle, "cuMemAlloc_v2");
     *(void **)&driver.alloc_managed = driver_symbol(handle, "cuMemAllocManaged");
@@ -87,6 +93,14 @@ static void driver_load(void)
     *(void **)&driver.get_info = driver_symbol(handle, "cuMemGetInfo_v2");
     *(void **)&driver.set_bytes = driver_symbol(handle, "cuMemsetD8_v2");
     *(void **)&driver.copy_back = driver_symbol(handle, "cuMemcpyDtoH_v2");
+}
+
+static void answer(CUresult result)
+{
+    if (result)
+        printf("error %d\n", result);
+    else
+        printf("ok\n");
 }
 
 static CUresult context_enter(void)
@@ -206,6 +220,49 @@ static void command_during(const char *arguments)
     churn_answer(&churn, 1);
 }
 
+static atomic_bool contexts_done;
+
+/* Takes and gives in the first context, so fast that addresses come round. */
+static void *beside_run(void *unused)
+{
+    CUdeviceptr held[5] = {0};
+    (void)unused;
+    if (driver.set_current(context) != CUDA_SUCCESS)
+        abort();
+    for (unsigned turn = 0; !contexts_done; turn = (turn + 1) % 5) {
+        if (held[turn] && driver.release(held[turn]) != CUDA_SUCCESS)
+            abort();
+        if (driver.alloc(&held[turn], 64 << 20) != CUDA_SUCCESS)
+            held[turn] = 0;
+    }
+    for (unsigned turn = 0; turn < 5; turn++)
+        if (held[turn] && driver.release(held[turn]) != CUDA_SUCCESS)
+            abort();
+    return NULL;
+}
+
+static void command_contexts(const char *arguments)
+{
+    unsigned long rounds = strtoul(arguments, NULL, 10);
+    pthread_t thread;
+    CUresult result = CUDA_SUCCESS;
+    if (pthread_create(&thread, NULL, beside_run, NULL) != 0)
+        abort();
+    for (unsigned long round = 0; round < rounds && result == CUDA_SUCCESS; round++) {
+        CUcontext other;
+        CUdeviceptr unused;
+        result = driver.context_create(&other, 0, 0);
+        for (int i = 0; i < 3 && result == CUDA_SUCCESS; i++)
+            (void)driver.alloc(&unused,
+                               64 << 20); /* freed by the end of its context; or refused, there being no room */
+        if (result == CUDA_SUCCESS)
+            result = driver.context_destroy(other);
+    }
+    contexts_done = true;
+    pthread_join(thread, NULL);
+    answer(result);
+}
+
 static void command_busy(const char *arguments)
 {
     unsigned long long seed, max_bytes;
@@ -234,14 +291,6 @@ static void command_read(const char *arguments)
         printf("error %d\n", result);
     else
         printf(same == count ? "ok\n" : "differs\n");
-}
-
-static void answer(CUresult result)
-{
-    if (result)
-        printf("error %d\n", result);
-    else
-        printf("ok\n");
 }
 
 static void command_memory(const char *verb, const char *arguments)
@@ -344,6 +393,8 @@ static void command_run(char *line)
         command_threads(one);
     } else if (strcmp(line, "during") == 0)
         command_during(arguments);
+    else if (strcmp(line, "contexts") == 0)
+        command_contexts(arguments);
     else if (strcmp(line, "busy") == 0)
         command_busy(arguments);
     else if (strcmp(line, "race") == 0)

@@ -42,6 +42,11 @@ static void child_that_uses_cuda_first_has_its_own_row(void **state)
     struct client parent;
     client_start(stage, &parent, NULL);
     client_expect(&parent, "ok", "fork init");
+    /* The child is ending or has ended: in either case its row is there to be seen, at this first look. */
+    struct snapshot snapshot;
+    stage_snapshot(stage, &snapshot);
+    assert_int_equal(snapshot.devices[0].used_bytes + snapshot.devices[0].dead_bytes, CONTEXT_BYTES);
+    snapshot_free(&snapshot);
     client_expect(&parent, "ok", "init");
     client_expect(&parent, "ok", "alloc 0 %llu", GIB);
     assert_int_equal(stage_used(stage), GIB + CONTEXT_BYTES);
