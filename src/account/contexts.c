@@ -72,7 +72,9 @@ static void context_charge_settle(struct account *account, struct account_device
     uint64_t measured = overhead_measure(device, &context->before);
     uint64_t bytes = measured != 0 ? measured : context->charge.bytes;
     brief_lock_take(&account->books);
-    if (measured != 0)
+    /* What others are told to expect comes from processes that hold nothing else there: another thread's frees meanwhile
+     * would make it too little, and it is the least that is kept. */
+    if (measured != 0 && ledger_committed(account->ledger, account->claim.row, device->index) == context->charge.bytes)
         ledger_context_cost_seen(account->ledger, device->index, measured);
     books_settle(account, context->charge.device, LEDGER_KIND_CONTEXT, context->charge.bytes, bytes);
     context_remember(account, device, handle, bytes, primary);

@@ -8,9 +8,10 @@
 #include "account/state.h"
 #include "cuda/nvml.h"
 
-#define PREDICTED_BYTES (600ULL << 20) /* before any was measured: 527 MiB on an H200 with driver 580, and some room */
-#define LEAST_BYTES     (16ULL << 20)  /* less than this, or more than that, is no context but a misread figure */
-#define MOST_BYTES      (4ULL << 30)
+#define PREDICTED_BYTES        (600ULL << 20) /* before any was measured: 527 MiB on an H200 with driver 580, and some room */
+#define LEAST_BYTES            (64ULL << 20) /* less than this, or more than that, is no context but a misread figure */
+#define MOST_BYTES             (4ULL << 30)
+#define NEIGHBOURS_LEAST_BYTES (PREDICTED_BYTES / 2) /* judged more strictly where neighbours' frees may be in it */
 
 uint64_t overhead_predict(const struct account *account, const struct account_device *device)
 {
@@ -31,11 +32,11 @@ struct overhead overhead_read(const struct account_device *device)
     return seen;
 }
 
-static uint64_t growth(uint64_t before, uint64_t after, uint64_t most)
+static uint64_t growth(uint64_t before, uint64_t after, uint64_t least, uint64_t most)
 {
     if (before == UINT64_MAX || after == UINT64_MAX || after < before)
         return 0;
-    return after - before >= LEAST_BYTES && after - before <= most ? after - before : 0;
+    return after - before >= least && after - before <= most ? after - before : 0;
 }
 
 /* What NVML says that this process holds grew by the context and by nothing else. Where it does not know us (in a container
@@ -45,6 +46,6 @@ static uint64_t growth(uint64_t before, uint64_t after, uint64_t most)
 uint64_t overhead_measure(const struct account_device *device, const struct overhead *before)
 {
     struct overhead after = overhead_read(device);
-    uint64_t own = growth(before->own_bytes, after.own_bytes, MOST_BYTES);
-    return own != 0 ? own : growth(before->used_bytes, after.used_bytes, PREDICTED_BYTES);
+    uint64_t own = growth(before->own_bytes, after.own_bytes, LEAST_BYTES, MOST_BYTES);
+    return own != 0 ? own : growth(before->used_bytes, after.used_bytes, NEIGHBOURS_LEAST_BYTES, PREDICTED_BYTES);
 }

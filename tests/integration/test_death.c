@@ -62,7 +62,7 @@ static const char *const points[] = {
     "attach.claimed",   "bid.published",         "bid.looked",     "charge.in_flight",
     "charge.committed", "charge.bid_cleared",    "admit.granted",  "context.charged",
     "context.created",  "alloc.driver_returned", "alloc.recorded", "free.driver_returned",
-    "free.credited",    "credit.done",
+    "free.credited",    "credit.done",           "context.ended",
 };
 
 /* Runs a client into a test point; true: it got there (a point may be passed only on some of these commands). */
@@ -74,6 +74,7 @@ static void victim_run(struct stage *stage, struct client *victim, const char *p
     client_tell(victim, "init");
     client_tell(victim, "alloc 0 %llu", (unsigned long long)GIB);
     client_tell(victim, "free 0");
+    client_tell(victim, "reset");
     client_tell(victim, "quit");
 }
 
