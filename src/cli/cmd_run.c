@@ -236,9 +236,18 @@ static int ledger_prepare(const struct run *run, const struct settings *settings
 static int command_become(char **command)
 {
     (void)execvp(command[0], command);
-    if (errno == ENOENT)
+    int error = errno;
+    if (error == ENOENT && strchr(command[0], '/') != NULL && access(command[0], F_OK) == 0)
+        return fault_say(EXIT_NOT_FOUND,
+                         "'%.200s' is there, but not the interpreter that it names in its first line, or the loader it "
+                         "was linked for; install that, or name another",
+                         command[0]);
+    if (error == ENOENT)
         return fault_say(EXIT_NOT_FOUND, "'%.200s' is not found; check its name, and PATH", command[0]);
-    return fault_say(EXIT_NOT_EXECUTABLE, "'%.200s' cannot be run: %s", command[0], strerror(errno));
+    const char *remedy = error == EACCES  ? "name a program that you may execute"
+                         : error == E2BIG ? "give it less in arguments and environment"
+                                          : "see execve(2)";
+    return fault_say(EXIT_NOT_EXECUTABLE, "'%.200s' cannot be run: %s; %s", command[0], strerror(error), remedy);
 }
 
 static int run_run(int argc, char **argv)
