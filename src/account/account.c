@@ -18,19 +18,11 @@
 
 struct settings account_settings;
 
-static _Atomic(struct account *) current; /* inherited by a forked child, who finds the pages wiped */
+_Atomic(struct account *) account_current;
 
 void account_configure(const struct settings *settings)
 {
     account_settings = *settings;
-}
-
-struct account *account_get(void)
-{
-    struct account *account = atomic_load_explicit(&current, memory_order_acquire);
-    if (account == NULL || atomic_load_explicit(&account->attached, memory_order_acquire) == 0)
-        return NULL;
-    return account;
 }
 
 bool account_is_attached(void)
@@ -53,19 +45,41 @@ unsigned account_number(const struct account *account, const struct account_devi
 
 /* --- fork ------------------------------------------------------------------------------------------------------------ */
 
+/* Set in the thread that holds `claiming` for attaching or moving: what it calls meanwhile may fork (the driver's and NVML's
+ * start nvidia-modprobe), and must not wait for its own lock. Nothing is half open there: it is not between an open and its
+ * madvise when it calls them. */
+static __thread bool claiming_here __attribute__((tls_model("initial-exec")));
+
 /* No fork may fall between the open of a life byte and its madvise: the child would keep the row of its parent alive. */
 static void fork_prepare(void)
 {
-    struct account *account = atomic_load(&current);
-    if (account != NULL)
+    struct account *account = atomic_load(&account_current);
+    if (account != NULL && !claiming_here)
         brief_lock_take(&account->claiming);
 }
 
 static void fork_parent(void)
 {
-    struct account *account = atomic_load(&current);
-    if (account != NULL)
+    struct account *account = atomic_load(&account_current);
+    if (account != NULL && !claiming_here)
         brief_lock_give(&account->claiming);
+}
+
+static void fork_child(void)
+{
+    claiming_here = false; /* its parent's lock went with its parent's pages */
+}
+
+void claiming_take(struct account *account)
+{
+    brief_lock_take(&account->claiming);
+    claiming_here = true;
+}
+
+void claiming_give(struct account *account)
+{
+    claiming_here = false;
+    brief_lock_give(&account->claiming);
 }
 
 static struct account *account_make(void)
@@ -79,11 +93,11 @@ static struct account *account_make(void)
                 "this kernel cannot keep the books of a process out of its children (MADV_WIPEONFORK, "
                 "since Linux 4.14): %s",
                 strerror(errno));
-    if (!atomic_compare_exchange_strong(&current, &none, account)) {
+    if (!atomic_compare_exchange_strong(&account_current, &none, account)) {
         (void)munmap(account, sizeof *account);
         return none;
     }
-    if (pthread_atfork(fork_prepare, fork_parent, NULL) != 0) /* once: children inherit it */
+    if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0) /* once: children inherit it */
         log_die(EXIT_NO_LEDGER, "no memory for a fork handler");
     return account;
 }
@@ -116,7 +130,10 @@ static void devices_read(const struct driver *driver, struct account *account)
     int count = 0;
     CUresult result = driver->cuDeviceGetCount(&count);
     if (result != CUDA_SUCCESS)
-        log_die(EXIT_NO_DEVICE, "the driver does not say how many GPUs there are (error %d)", result);
+        log_die(
+            EXIT_NO_DEVICE,
+            "the driver does not say how many GPUs there are (error %d); nvidia-smi may say what is wrong with them",
+            result);
     if (count > LEDGER_DEVICES) {
         log_line(LOG_WARN, "%d GPUs are visible; only the first %d are held to a budget", count, LEDGER_DEVICES);
         count = LEDGER_DEVICES;
@@ -127,15 +144,17 @@ static void devices_read(const struct driver *driver, struct account *account)
         struct account_device *device = &account->device[account->devices];
         *device = (struct account_device){0};
         if (!device_read(driver, number, device))
-            log_die(EXIT_NO_DEVICE, "GPU %d does not say its uuid and memory; an older driver than 410 has no uuids",
-                    number);
+            log_die(
+                EXIT_NO_DEVICE,
+                "GPU %d does not say its uuid and memory; a driver older than 410 has no uuids: install a newer one",
+                number);
         if (best == NULL || device->compute > best->compute)
             best = device;
         account->devices++;
     }
     uint32_t wanted = account_settings.min_compute;
     if (best == NULL)
-        log_die(EXIT_NO_DEVICE, "the driver is there and finds no GPU");
+        log_die(EXIT_NO_DEVICE, "the driver is there and finds no GPU; nvidia-smi may say why");
     if (best->compute < wanted)
         log_die(EXIT_NO_DEVICE,
                 "no visible GPU has compute capability %u.%u or better: the best, '%s', has %u.%u; set "
@@ -173,7 +192,7 @@ static int opening_devices(const struct account *account, struct opening *openin
         }
         opening->index[i] = (unsigned)index;
         ledger_device_describe(opening->ledger, (unsigned)index, account_settings.simulate, device->compute);
-        uint64_t baseline = device->baseline_bytes;
+        uint64_t baseline = 0; /* where nobody can say */
         if (!ledger_device_is_settled(opening->ledger, (unsigned)index))
             (void)nvml_idle_bytes(&device->uuid, &baseline);
         int result = ledger_device_settle(opening->ledger, (unsigned)index, device->total_bytes, baseline,
@@ -323,15 +342,17 @@ static void attach(struct account *account, const struct driver *driver)
 void account_attach(const struct driver *driver)
 {
     int before = errno;
-    struct account *account = atomic_load_explicit(&current, memory_order_acquire);
+    struct account *account = atomic_load_explicit(&account_current, memory_order_acquire);
     if (account == NULL)
         account = account_make();
-    brief_lock_take(&account->claiming);
+    if (atomic_load(&account->attached) == 0)
+        nvml_prepare(); /* dlopen under the lock would wait for a constructor whose thread calls cuInit as well */
+    claiming_take(account);
     if (atomic_load(&account->attached) == 0) {
         attach(account, driver);
         atomic_store_explicit(&account->attached, 1, memory_order_release);
     }
-    brief_lock_give(&account->claiming);
+    claiming_give(account);
     errno = before;
 }
 

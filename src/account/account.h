@@ -71,12 +71,15 @@ void account_freed(CUdeviceptr pointer);
 /* --- contexts -------------------------------------------------------------------------------------------------------- */
 
 /* Contexts are made and ended one at a time in a process: between a begin and its end no other thread of it does either. */
+struct overhead {
+    uint64_t own_bytes, used_bytes; /* of this process, and on the whole card; UINT64_MAX: the card cannot say */
+};
 struct context_charge {
     struct charge charge;
     CUdevice ordinal;
-    uint64_t before_bytes; /* in use on the card before */
-    bool locked;           /* context_end has something to end */
-    bool counts;           /* charged; false: unattached, or the context is there already */
+    struct overhead before;
+    bool locked; /* context_end has something to end */
+    bool counts; /* charged; false: unattached, or the context is there already */
 };
 
 /* Before a context is made on a device: charges its predicted cost. False: out of memory, and no context_end. */

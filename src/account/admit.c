@@ -104,9 +104,12 @@ static void refusal_say(const struct account *account, unsigned device, uint64_t
     enum log_level level = __atomic_exchange_n(&said, true, __ATOMIC_RELAXED) ? LOG_INFO : LOG_WARN;
     (void)size_format(bytes, asked, sizeof asked);
     if (verdict == LEDGER_OVER_LIMIT)
-        log_line(level, "slot '%s' asked for %s of device %u and is refused: it holds %s of its limit of %s",
-                 account->slot, asked, device, size_format(room->slot_bytes, used, sizeof used),
-                 size_format(room->limit_bytes, bound, sizeof bound));
+        log_line(
+            level,
+            "slot '%s' asked for %s of device %u and is refused: it holds %s of its limit of %s (cubudget dump shows "
+            "by whom; --limit sets another when nobody is in the slot)",
+            account->slot, asked, device, size_format(room->slot_bytes, used, sizeof used),
+            size_format(room->limit_bytes, bound, sizeof bound));
     else
         log_line(level,
                  "slot '%s' asked for %s of device %u and is refused: %s of the budget of %s are taken (cubudget dump "
@@ -142,6 +145,8 @@ static bool admit_slowly(struct account *account, unsigned device, struct ledger
         brief_lock_take(&account->books);
         if (!again)
             break;
+        if (account->ledger != ledger) /* moved meanwhile: a ticket is of the ledger that gave it */
+            bid->ticket = LEDGER_NO_TICKET;
         verdict = bid_look(account, device, bid, room);
     }
     if (verdict != LEDGER_FITS) {

@@ -75,11 +75,7 @@ void books_settle(struct account *account, unsigned device, enum ledger_kind kin
                   uint64_t actual_bytes)
 {
     unsigned row = account->claim.row, index = account->device[device].index;
-    if (actual_bytes > charged_bytes)
-        ledger_commit_unasked(account->ledger, row, index, actual_bytes - charged_bytes);
-    ledger_landed(account->ledger, row, index, charged_bytes);
-    if (actual_bytes < charged_bytes)
-        ledger_credit(account->ledger, row, index, charged_bytes - actual_bytes);
+    ledger_settle(account->ledger, row, index, charged_bytes, actual_bytes);
     if (actual_bytes != 0)
         ledger_kind_add(account->ledger, row, index, kind, (int64_t)actual_bytes);
 }
@@ -100,7 +96,7 @@ static void entry_credit(struct account *account, const struct allocation *entry
     if (bytes == 0) {
         uint64_t base = entry->pointer & ~(BLOCK_BYTES - 1);
         struct allocation *block = allocmap_find(&account->blocks, base), removed;
-        if (block != NULL && --block->bytes == 0) {
+        if (block != NULL && block->owner == entry->owner && --block->bytes == 0) {
             (void)allocmap_remove(&account->blocks, base, &removed);
             bytes = BLOCK_BYTES;
         }
@@ -115,9 +111,14 @@ static uint64_t block_enter(struct account *account, const struct allocation *en
     block.pointer = entry->pointer & ~(BLOCK_BYTES - 1);
     block.bytes = 1;
     struct allocation *there = allocmap_find(&account->blocks, block.pointer);
-    if (there != NULL) {
+    if (there != NULL && there->owner == block.owner) {
         there->bytes++;
         return 0;
+    }
+    if (there != NULL) { /* of a context that has ended, and whose books are not closed yet */
+        books_credit(account, there->device, (enum ledger_kind)there->kind, BLOCK_BYTES);
+        *there = block;
+        return BLOCK_BYTES;
     }
     (void)allocmap_insert(&account->blocks, &block, &replaced); /* without memory for it the block stays charged */
     return BLOCK_BYTES;
@@ -136,6 +137,8 @@ static void entry_remember(struct account *account, const struct allocation *ent
         struct allocation fresh = {.pointer = entry->pointer, .bytes = 1};
         entry_credit(account, &replaced);
         ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+        if (replaced.owner == account->ending)
+            return; /* freed by the end of its context, whose books are not closed yet: no free of it is on its way */
         if (note != NULL)
             note->bytes++;
         else

@@ -30,7 +30,11 @@ static void context_remember(struct account *account, struct account_device *dev
         .kind = LEDGER_KIND_CONTEXT,
         .uses = 1,
     };
-    (void)allocmap_insert(&account->contexts, &entry, &replaced);
+    if (allocmap_insert(&account->contexts, &entry, &replaced) == 1) {
+        /* The driver would not give a living context's handle to another: that one ended by a way we do not see. */
+        books_close_owner(account, replaced.owner, replaced.device);
+        books_credit(account, replaced.device, LEDGER_KIND_CONTEXT, replaced.bytes);
+    }
     if (primary)
         device->primary = handle;
 }
@@ -46,7 +50,7 @@ bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, 
     context->locked = true;
     if (primary && primary_is_active(driver, ordinal))
         return true;
-    context->before_bytes = overhead_before(device);
+    context->before = overhead_read(device);
     brief_lock_take(&account->books);
     uint64_t bytes = overhead_predict(account, device);
     context->counts = admit(account, account_number(account, device), bytes);
@@ -65,10 +69,7 @@ bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, 
 static void context_charge_settle(struct account *account, struct account_device *device,
                                   const struct context_charge *context, CUcontext handle, bool primary)
 {
-    brief_lock_take(&account->books);
-    uint64_t others = ledger_committed(account->ledger, account->claim.row, device->index) - context->charge.bytes;
-    brief_lock_give(&account->books);
-    uint64_t measured = overhead_measure(device, context->before_bytes, others);
+    uint64_t measured = overhead_measure(device, &context->before);
     uint64_t bytes = measured != 0 ? measured : context->charge.bytes;
     brief_lock_take(&account->books);
     if (measured != 0)
@@ -108,12 +109,14 @@ void context_ending_begin(CUcontext handle, CUdevice ordinal, struct context_end
         return;
     brief_lock_take(&account->making);
     ending->locked = true;
+    brief_lock_take(&account->books);
     if (handle == NULL) {
         struct account_device *device = account_device_of(account, ordinal);
-        brief_lock_take(&account->books);
         ending->handle = device != NULL ? device->primary : NULL;
-        brief_lock_give(&account->books);
     }
+    const struct allocation *context = allocmap_find(&account->contexts, (uintptr_t)ending->handle);
+    account->ending = context != NULL ? context->owner : OWNER_NONE;
+    brief_lock_give(&account->books);
 }
 
 static void context_close(struct account *account, CUcontext handle)
@@ -133,11 +136,12 @@ void context_ending_end(struct context_ending *ending, bool ended)
     struct account *account = account_get();
     if (account == NULL || !ending->locked)
         return;
-    if (ended && ending->handle != NULL) {
-        brief_lock_take(&account->books);
+    TESTPOINT("context.ended");
+    brief_lock_take(&account->books);
+    if (ended && ending->handle != NULL)
         context_close(account, ending->handle);
-        brief_lock_give(&account->books);
-    }
+    account->ending = OWNER_NONE;
+    brief_lock_give(&account->books);
     brief_lock_give(&account->making);
 }
 

@@ -78,10 +78,12 @@ static void follow(struct account *account)
     if (result == 0 && opening_terms(&opening) != 0)
         log_line(LOG_WARN, "slot '%s' in the new ledger: %s", account->slot, opening.fault.text);
     if (result != 0) {
-        log_line(LOG_WARN, "the ledger '%s' is gone and cannot be made again: %s", account_settings.ledger,
-                 opening.fault.text);
+        log_line(account->stranded ? LOG_DEBUG : LOG_WARN, "the ledger '%s' is gone and cannot be made again: %s",
+                 account_settings.ledger, opening.fault.text);
+        account->stranded = true; /* tried again every second, and not told every second */
         return;
     }
+    account->stranded = false;
     if (!charges_move(account, &opening, &moved_bytes)) {
         opening_undo(&opening);
         return;
@@ -97,9 +99,9 @@ void account_tick(void)
     if (account == NULL)
         return;
     if (ledger_is_current(account->ledger) == 0) {
-        brief_lock_take(&account->claiming);
+        claiming_take(account);
         follow(account);
-        brief_lock_give(&account->claiming);
+        claiming_give(account);
     }
     brief_lock_take(&account->books);
     ledger_row_touch(account->ledger, account->claim.row);

@@ -4,6 +4,7 @@
  */
 #include "config.h"
 
+#include <errno.h>
 #include "account/state.h"
 #include "cuda/nvml.h"
 
@@ -17,23 +18,33 @@ uint64_t overhead_predict(const struct account *account, const struct account_de
     return seen >= LEAST_BYTES && seen <= MOST_BYTES ? seen : PREDICTED_BYTES;
 }
 
-uint64_t overhead_before(const struct account_device *device)
+struct overhead overhead_read(const struct account_device *device)
 {
-    uint64_t bytes;
-    return nvml_used_bytes(&device->uuid, &bytes) == 0 ? bytes : UINT64_MAX;
+    struct overhead seen = {.own_bytes = UINT64_MAX, .used_bytes = UINT64_MAX};
+    int result = nvml_own_bytes(&device->uuid, &seen.own_bytes);
+    if (result == -ENOENT)
+        seen.own_bytes = 0; /* not listed: it holds nothing yet, or is listed under another number */
+    else if (result != 0)
+        seen.own_bytes = UINT64_MAX;
+    if (nvml_used_bytes(&device->uuid, &seen.used_bytes) != 0)
+        seen.used_bytes = UINT64_MAX;
+    return seen;
 }
 
-/* NVML's figure for this process alone is exact. Where it does not know us (in a container it speaks of the host's process
- * ids) the card's total before and after will do, unless a neighbour allocated meanwhile: hence only up to the
- * prediction, and the ledger keeps the least that anybody saw. */
-uint64_t overhead_measure(const struct account_device *device, uint64_t before_bytes, uint64_t others_bytes)
+static uint64_t growth(uint64_t before, uint64_t after, uint64_t most)
 {
-    uint64_t own, after, bytes = 0, most = MOST_BYTES;
-    if (nvml_own_bytes(&device->uuid, &own) == 0)
-        bytes = own > others_bytes ? own - others_bytes : 0;
-    else if (before_bytes != UINT64_MAX && nvml_used_bytes(&device->uuid, &after) == 0) {
-        bytes = after > before_bytes ? after - before_bytes : 0;
-        most = PREDICTED_BYTES;
-    }
-    return bytes >= LEAST_BYTES && bytes <= most ? bytes : 0;
+    if (before == UINT64_MAX || after == UINT64_MAX || after < before)
+        return 0;
+    return after - before >= LEAST_BYTES && after - before <= most ? after - before : 0;
+}
+
+/* What NVML says that this process holds grew by the context and by nothing else. Where it does not know us (in a container
+ * it speaks of the host's process ids, and a neighbour may have our number there: his figure does not grow) the growth of the
+ * card's total will do, unless a neighbour allocated meanwhile: hence only up to the prediction, and the ledger keeps the
+ * least that anybody saw. */
+uint64_t overhead_measure(const struct account_device *device, const struct overhead *before)
+{
+    struct overhead after = overhead_read(device);
+    uint64_t own = growth(before->own_bytes, after.own_bytes, MOST_BYTES);
+    return own != 0 ? own : growth(before->used_bytes, after.used_bytes, PREDICTED_BYTES);
 }

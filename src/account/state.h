@@ -8,6 +8,7 @@
 #ifndef ACCOUNT_STATE_H
 #define ACCOUNT_STATE_H
 
+#include <stdatomic.h>
 #include "account/account.h"
 #include "account/allocmap.h"
 #include "ledger/ledger.h"
@@ -18,7 +19,7 @@ struct account_device {
     CUuuid uuid;
     CUdevice ordinal;
     unsigned index; /* in the ledger; changed by a move, under `books` */
-    uint64_t total_bytes, baseline_bytes;
+    uint64_t total_bytes;
     uint32_t compute;  /* 10 * major + minor */
     CUcontext primary; /* its primary context where there is one; under `books` */
     char name[LEDGER_NAME_BYTES];
@@ -34,8 +35,10 @@ struct account {
     struct allocmap allocations, blocks, contexts;
     struct allocmap reused; /* addresses whose last owner's free is still on its way here, and how many such */
     uint32_t next_owner;
+    uint32_t ending; /* the owner that the driver may be ending just now; OWNER_NONE: none */
     /* Written while attaching or under claiming: */
     struct ledger *ledger_before; /* unmapped at the next move: a thread may still be reaping in it */
+    bool stranded;                /* the ledger is gone and no other could be had: said once */
     unsigned devices;
     struct account_device device[LEDGER_DEVICES];
     char slot[LEDGER_NAME_BYTES], command[LEDGER_NAME_BYTES];
@@ -44,8 +47,19 @@ struct account {
 /* The settings of account_configure. */
 extern struct settings account_settings;
 
-/* This process's account, or NULL where it is not attached. */
-struct account *account_get(void);
+/* This process's account, or NULL where it is not attached. A forked child inherits the pointer and finds the pages wiped. */
+extern _Atomic(struct account *) account_current;
+static inline struct account *account_get(void)
+{
+    struct account *account = atomic_load_explicit(&account_current, memory_order_acquire);
+    if (account == NULL || atomic_load_explicit(&account->attached, memory_order_acquire) == 0)
+        return NULL;
+    return account;
+}
+
+/* Take and give `claiming`, but for the fork handlers: a fork by the thread that holds it so does not wait for itself. */
+void claiming_take(struct account *account);
+void claiming_give(struct account *account);
 
 /* The device of a CUDA ordinal, or NULL. */
 struct account_device *account_device_of(struct account *account, CUdevice ordinal);
@@ -91,10 +105,10 @@ void books_settle(struct account *account, unsigned device, enum ledger_kind kin
 /* What a context will cost on a device, before. */
 uint64_t overhead_predict(const struct account *account, const struct account_device *device);
 
-/* What the card says is used before a context is made there; UINT64_MAX: it cannot say. */
-uint64_t overhead_before(const struct account_device *device);
+/* What the card says is held, before a context is made there. */
+struct overhead overhead_read(const struct account_device *device);
 
-/* What the context that was just made cost; 0: the card cannot say. `others_bytes`: the process's other charges there. */
-uint64_t overhead_measure(const struct account_device *device, uint64_t before_bytes, uint64_t others_bytes);
+/* What the context that was made since cost; 0: the card cannot say. */
+uint64_t overhead_measure(const struct account_device *device, const struct overhead *before);
 
 #endif

@@ -73,9 +73,9 @@ static enum options_result run_read(struct run *run, int argc, char **argv)
         .doc = "Runs COMMAND with its device memory charged to a slot of the ledger."
                "\vSIZE is bytes or a number with K M G T, KiB MiB GiB TiB (1024) or KB MB GB TB (1000); TIME a number "
                "with ms, s or m. Each option has a variable, such as CUBUDGET_SLOT, that is used where the option is "
-               "not given. This version evicts nothing, reads no settings and waits 200 ms at most: --priority, "
-               "--evict, --config and --wait do nothing yet. The exit status is COMMAND's; 126 and 127 where it "
-               "cannot be run or found, 64 usage, 73 no usable ledger, 78 bad settings.",
+               "not given. This version evicts nothing, reads no settings and waits less than a second: "
+               "--priority, --evict, --config and --wait do nothing yet. The exit status is COMMAND's; 126 and 127 "
+               "where it cannot be run or found, 64 usage, 73 no usable ledger, 78 bad settings.",
     };
     return options_read(&argp, &run->base, true, argc, argv);
 }

@@ -17,7 +17,7 @@ static _Atomic(uintptr_t) real_dlsym;
 /* --- the C library's dlsym ---------------------------------------------------------------------------------------- */
 
 /* dlsym moved from libdl to libc in 2.34 and kept its old version; whichever is newest is what a program would get. */
-dlsym_function *dlsym_real(void)
+BEFORE_SANITIZERS dlsym_function *dlsym_real(void)
 {
     static const char *const versions[] = {
         "GLIBC_2.34",

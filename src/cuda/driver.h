@@ -14,6 +14,9 @@
 #include <stdint.h>
 #include "cuda/cuda_abi.h"
 
+/* A sanitizer's own start-up calls dlsym before its shadow memory is there: what lies on that way is not instrumented. */
+#define BEFORE_SANITIZERS __attribute__((no_sanitize("address", "thread", "undefined")))
+
 /* Entry points that this driver is too old to have are NULL. */
 struct driver {
 #define WRAP(symbol, class, parameters) CUresult(*symbol) parameters;

@@ -131,6 +131,13 @@ static int idle_bytes(const CUuuid *uuid, uint64_t *bytes)
     return 0;
 }
 
+void nvml_prepare(void)
+{
+    int before = errno;
+    (void)nvml_load();
+    errno = before;
+}
+
 /* The three figures, with the program's errno kept. */
 #define KEEPING_ERRNO(call)                                                                                            \
     do {                                                                                                               \

@@ -9,6 +9,9 @@
 #include <stdint.h>
 #include "cuda/cuda_abi.h"
 
+/* Loads and initialises it now: for a caller who is about to take a lock that must not be held over dlopen. */
+void nvml_prepare(void);
+
 /* Bytes of the device held by this process, context included. -ENOENT: NVML does not list it (in a container it knows
  * processes by the host's ids; a MIG instance is not found by uuid). */
 int nvml_own_bytes(const CUuuid *uuid, uint64_t *bytes);

@@ -43,7 +43,7 @@ CUresult cuInit(unsigned int flags)
         return result;
     if (result_is_fatal(result)) {
         const char *name = driver_error_name(driver, result);
-        log_die(EXIT_NO_DEVICE, "the driver does not start: cuInit says %d (%s)", result,
+        log_die(EXIT_NO_DEVICE, "the driver does not start: cuInit says %d (%s); nvidia-smi may say why", result,
                 name != NULL ? name : "no name");
     }
     if (result == CUDA_SUCCESS)

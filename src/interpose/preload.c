@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include <errno.h>
 #include "account/account.h"
 #include "interpose/gate.h"
 #include "platform/card.h"
@@ -19,6 +20,7 @@ __attribute__((constructor)) static void preload(void)
 {
     struct settings settings;
     struct settings_fault fault;
+    int before = errno; /* 0, as the program may expect to find it */
     if (&cubudget_command != NULL)
         return;
     if (settings_read(&settings, &fault) != 0)
@@ -28,4 +30,5 @@ __attribute__((constructor)) static void preload(void)
         log_die(EXIT_NO_DEVICE, "no GPU here: looked for %s; cubudget run --simulate tries it without one",
                 CARD_LOOKED_FOR);
     account_configure(&settings);
+    errno = before;
 }

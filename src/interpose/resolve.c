@@ -94,7 +94,7 @@ void *hook_of_pointer(void *real)
 
 /* --- by name -------------------------------------------------------------------------------------------------------- */
 
-static bool name_may_be_drivers(const char *name)
+BEFORE_SANITIZERS static bool name_may_be_drivers(const char *name)
 {
     return name != NULL && name[0] == 'c' && name[1] == 'u';
 }
@@ -144,7 +144,7 @@ static void *dlsym_substituting(void *handle, const char *name, const void *call
     return driver_holds(driver, caller) ? found : hook_of_pointer(found);
 }
 
-void *dlsym_route(void *handle, const char *name)
+BEFORE_SANITIZERS void *dlsym_route(void *handle, const char *name)
 {
     void *address;
     /* RTLD_NEXT and RTLD_DEFAULT look at who calls, so they get the call as it came; our exports answer by themselves. */

@@ -51,11 +51,6 @@ struct look {
     struct slot_sums slots[LEDGER_SLOTS];
 };
 
-struct asker {
-    unsigned device, row, slot;
-    uint64_t bytes, ticket;
-};
-
 static inline void slot_sums_add(struct slot_sums *sums, uint64_t committed, uint64_t bid, uint64_t older)
 {
     sums->committed = bytes_add(sums->committed, committed);
@@ -63,22 +58,13 @@ static inline void slot_sums_add(struct slot_sums *sums, uint64_t committed, uin
     sums->older_bids = bytes_add(sums->older_bids, older);
 }
 
-static void look_begin(const struct ledger *ledger, struct look *look)
+/* Sums a device for somebody who asks. The file's first comment says why in this order. `by_slot` is a constant where this
+ * is inlined: sums that nobody wants cost nothing, and the others stay in registers. */
+static inline __attribute__((always_inline)) void rows_sum(const struct ledger *ledger, const struct ledger_bid *asker,
+                                                           struct look *look, bool by_slot)
 {
-    look->committed = look->dead = look->bids = look->older_bids = 0;
-    look->own = (struct slot_sums){0, 0, 0};
-    look->slots_high = 0;
-    look->by_slot = atomic_load(&layout_header(ledger)->has_reserves) != 0;
-    if (look->by_slot) {
-        look->slots_high = layout_slots_high(ledger);
-        memset(look->slots, 0, look->slots_high * sizeof look->slots[0]);
-    }
-}
-
-/* Sums a device for somebody who asks. The file's first comment says why in this order. */
-static void look_take(const struct ledger *ledger, const struct asker *asker, struct look *look)
-{
-    look_begin(ledger, look);
+    struct slot_sums all = {0, 0, 0}, own = {0, 0, 0};
+    uint64_t dead = 0;
     unsigned high = layout_rows_high(ledger);
     const struct ledger_cell *cells = layout_cell(ledger, asker->device, 0);
     for (unsigned row = 0; row < high; row++) {
@@ -102,20 +88,36 @@ static void look_take(const struct ledger *ledger, const struct asker *asker, st
         unsigned slot = tag_slot(tag);
         if (tag_state(tag) == LEDGER_ROW_FREE)
             continue;
-        if (tag_state(tag) != LEDGER_ROW_LIVE || slot >= LEDGER_SLOTS) {
+        if (__builtin_expect(tag_state(tag) != LEDGER_ROW_LIVE || slot >= LEDGER_SLOTS, 0)) {
             committed = atomic_load_explicit(&cell->committed_bytes, memory_order_relaxed); /* what it died with */
-            look->committed = bytes_add(look->committed, committed);
-            look->dead = bytes_add(look->dead, committed);
+            all.committed = bytes_add(all.committed, committed);
+            dead = bytes_add(dead, committed);
             continue;
         }
-        look->committed = bytes_add(look->committed, committed);
-        look->bids = bytes_add(look->bids, bid);
-        look->older_bids = bytes_add(look->older_bids, older);
+        slot_sums_add(&all, committed, bid, older);
         if (slot == asker->slot)
-            slot_sums_add(&look->own, committed, bid, older);
-        else if (slot < look->slots_high)
+            slot_sums_add(&own, committed, bid, older);
+        else if (by_slot && slot < look->slots_high)
             slot_sums_add(&look->slots[slot], committed, bid, older);
     }
+    look->committed = all.committed;
+    look->bids = all.bids;
+    look->older_bids = all.older_bids;
+    look->dead = dead;
+    look->own = own;
+}
+
+static void look_take(const struct ledger *ledger, const struct ledger_bid *asker, struct look *look)
+{
+    look->slots_high = 0;
+    look->by_slot = atomic_load(&layout_header(ledger)->has_reserves) != 0;
+    if (__builtin_expect(!look->by_slot, 1)) {
+        rows_sum(ledger, asker, look, false);
+        return;
+    }
+    look->slots_high = layout_slots_high(ledger);
+    memset(look->slots, 0, look->slots_high * sizeof look->slots[0]);
+    rows_sum(ledger, asker, look, true);
 }
 
 /* What the device would need, by three ways to count others' bids: none, the older ones, all. */
@@ -141,7 +143,7 @@ static uint64_t reserves_add(const struct ledger *ledger, unsigned own, const st
 }
 
 /* What is needed of the device and of the slot's limit for `bytes` more. */
-static uint64_t need_of(const struct ledger *ledger, const struct asker *asker, const struct look *look,
+static uint64_t need_of(const struct ledger *ledger, const struct ledger_bid *asker, const struct look *look,
                         struct need *device, struct need *slot)
 {
     device->committed = bytes_add(look->committed, asker->bytes);
@@ -157,7 +159,7 @@ static uint64_t need_of(const struct ledger *ledger, const struct asker *asker, 
 
 enum judgement { FITS, OVER_LIMIT, OVER_BUDGET, BEHIND_OLDER, BEHIND_YOUNGER };
 
-static enum judgement look_judge(const struct ledger *ledger, const struct asker *asker, const struct look *look,
+static enum judgement look_judge(const struct ledger *ledger, const struct ledger_bid *asker, const struct look *look,
                                  struct ledger_room *room)
 {
     struct need device, slot;
@@ -232,12 +234,6 @@ static void bid_commit(struct ledger *ledger, struct ledger_bid *bid, const stru
                bytes_add(bytes_add(look->own.committed, look->own.bids), bid->bytes));
 }
 
-static struct asker asker_of(const struct ledger_bid *bid)
-{
-    return (struct asker){
-        .device = bid->device, .row = bid->row, .slot = bid->slot, .bytes = bid->bytes, .ticket = bid->ticket};
-}
-
 /* Whether a refusal may be believed: the look before saw the same. */
 struct agreement {
     enum judgement judgement;
@@ -262,11 +258,10 @@ static enum ledger_verdict refusal_of(enum judgement judgement)
 static enum ledger_verdict bid_peek(const struct ledger *ledger, const struct ledger_bid *bid, struct look *look,
                                     struct ledger_room *room)
 {
-    struct asker asker = asker_of(bid);
     struct agreement before = {.judgement = FITS};
     for (unsigned pass = 0; pass < PASSES_MAX; pass++) {
-        look_take(ledger, &asker, look);
-        enum judgement judgement = look_judge(ledger, &asker, look, room);
+        look_take(ledger, bid, look);
+        enum judgement judgement = look_judge(ledger, bid, look, room);
         if (judgement == BEHIND_OLDER)
             return LEDGER_CONTENDED;
         if (judgement == FITS || judgement == BEHIND_YOUNGER)
@@ -284,10 +279,9 @@ static enum ledger_verdict bid_settle(struct ledger *ledger, struct ledger_bid *
     struct ledger_cell *cell = layout_cell(ledger, bid->device, bid->row);
     struct agreement before = {.judgement = FITS};
     for (unsigned pass = 0; pass < PASSES_MAX; pass++) {
-        struct asker asker = asker_of(bid);
-        look_take(ledger, &asker, look);
+        look_take(ledger, bid, look);
         TESTPOINT("bid.looked");
-        enum judgement judgement = look_judge(ledger, &asker, look, room);
+        enum judgement judgement = look_judge(ledger, bid, look, room);
         if (judgement == FITS) {
             bid_commit(ledger, bid, look);
             return LEDGER_FITS;
@@ -346,11 +340,26 @@ void ledger_row_touch(struct ledger *ledger, unsigned row)
     atomic_store_explicit(&entry->counted, done, memory_order_relaxed);
     atomic_store_explicit(&entry->used_ns, clock_realtime_ns(CLOCK_REALTIME_COARSE), memory_order_relaxed);
 }
+
 void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
 {
     struct ledger_cell *cell = layout_cell(ledger, device, row);
     atomic_store_explicit(&cell->in_flight_bytes, bytes_less(word_of(&cell->in_flight_bytes), bytes),
                           memory_order_release);
+    cell_change(cell);
+}
+
+void ledger_settle(struct ledger *ledger, unsigned row, unsigned device, uint64_t charged_bytes, uint64_t actual_bytes)
+{
+    struct ledger_cell *cell = layout_cell(ledger, device, row);
+    if (__builtin_expect(actual_bytes > charged_bytes, 0))
+        ledger_commit_unasked(ledger, row, device, actual_bytes - charged_bytes);
+    atomic_store_explicit(&cell->in_flight_bytes, bytes_less(word_of(&cell->in_flight_bytes), charged_bytes),
+                          memory_order_release);
+    if (actual_bytes < charged_bytes)
+        atomic_store_explicit(&cell->committed_bytes,
+                              bytes_less(word_of(&cell->committed_bytes), charged_bytes - actual_bytes),
+                              memory_order_release);
     cell_change(cell);
 }
 
@@ -368,7 +377,7 @@ void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_
 void ledger_commit_unasked(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
 {
     struct ledger_cell *cell = layout_cell(ledger, device, row);
-    struct asker asker = {
+    struct ledger_bid asker = {
         .device = device,
         .row = row,
         .slot = tag_slot(atomic_load(layout_tag(ledger, row))),
@@ -395,33 +404,22 @@ void ledger_kind_add(struct ledger *ledger, unsigned row, unsigned device, enum 
     atomic_store_explicit(word, now, memory_order_relaxed);
 }
 
+_Static_assert(offsetof(struct ledger_counts, frees) == 8 * LEDGER_COUNT_FREE &&
+                   offsetof(struct ledger_counts, refusals) == 8 * LEDGER_COUNT_REFUSAL &&
+                   offsetof(struct ledger_counts, waits) == 8 * LEDGER_COUNT_WAIT,
+               "events are numbered as their counts lie");
+
 void ledger_count(struct ledger *ledger, unsigned row, enum ledger_event event)
 {
-    struct ledger_counts *counts = &layout_row(ledger, row)->counts;
-    ledger_word *word = NULL;
-    switch (event) {
-    case LEDGER_COUNT_ALLOCATION:
-        word = &counts->allocations;
-        break;
-    case LEDGER_COUNT_FREE:
-        word = &counts->frees;
-        break;
-    case LEDGER_COUNT_REFUSAL:
-        word = &counts->refusals;
-        break;
-    case LEDGER_COUNT_WAIT:
-        word = &counts->waits;
-        break;
-    }
-    if (word != NULL)
-        atomic_store_explicit(word, word_of(word) + 1, memory_order_relaxed);
+    ledger_word *word = &layout_row(ledger, row)->counts.allocations + event;
+    atomic_store_explicit(word, word_of(word) + 1, memory_order_relaxed);
 }
 
 /* --- what programs are told --------------------------------------------------------------------------------------------- */
 
 void ledger_view(struct ledger *ledger, unsigned device, unsigned slot, struct ledger_view *view)
 {
-    struct asker asker = {.device = device, .row = LEDGER_ROWS, .slot = slot, .ticket = LEDGER_NO_TICKET};
+    struct ledger_bid asker = {.device = device, .row = LEDGER_ROWS, .slot = slot, .ticket = LEDGER_NO_TICKET};
     struct look look;
     struct need card, own;
     look_take(ledger, &asker, &look);

@@ -1,6 +1,6 @@
 /*
  * Where things lie in a mapped ledger: the one place that turns offsets into pointers. Private to src/ledger.
- * Callers keep indexes in range (LEDGER_ROWS, ...); what is read from the file goes through the ..._checked twins.
+ * Callers keep indexes in range (LEDGER_ROWS, ...); a slot's index that was read from a tag is theirs to check.
  */
 #ifndef LEDGER_LAYOUT_H
 #define LEDGER_LAYOUT_H

@@ -101,7 +101,7 @@ struct ledger_claim {
     bool held;
 };
 
-/* Claims a free row for this process in `slot` and makes it LIVE. Reaps first where none is free.
+/* Claims a free row for this process in `slot` and makes it LIVE. Reaps first.
  * 0; -ENOSPC: LEDGER_ROWS are taken; -ESTALE: the file was removed or replaced (open again); -EBUSY: somebody holds the
  * bytes of every free row, which only a `cubudget gc` stopped half way does; -ENOTSUP: locks do not hold in that
  * directory; -EINVAL: no such slot; -errno. `command` is for people. Owner. */
@@ -148,6 +148,10 @@ void ledger_bid_withdraw(struct ledger *ledger, struct ledger_bid *bid);
 /* The driver's call for granted bytes has returned: in_flight -= bytes. Owner. */
 void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes);
 
+/* The same where the call took other than was charged: committed becomes what it really took. More than was charged is
+ * committed unasked. Owner. */
+void ledger_settle(struct ledger *ledger, unsigned row, unsigned device, uint64_t charged_bytes, uint64_t actual_bytes);
+
 /* Gives back committed bytes (never below 0). Owner. */
 void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes);
 
@@ -171,7 +175,12 @@ void ledger_kind_add(struct ledger *ledger, unsigned row, unsigned device, enum 
 /* Notes the time in the row where anything was allocated or freed since the last note. Owner. */
 void ledger_row_touch(struct ledger *ledger, unsigned row);
 
-enum ledger_event { LEDGER_COUNT_ALLOCATION, LEDGER_COUNT_FREE, LEDGER_COUNT_REFUSAL, LEDGER_COUNT_WAIT };
+enum ledger_event {
+    LEDGER_COUNT_ALLOCATION = 0,
+    LEDGER_COUNT_FREE = 1,
+    LEDGER_COUNT_REFUSAL = 2,
+    LEDGER_COUNT_WAIT = 5,
+}; /* as they lie in struct ledger_counts */
 void ledger_count(struct ledger *ledger, unsigned row, enum ledger_event event); /* Owner. */
 
 /* What slot `slot` could be granted now without waiting, of its limit and of the device's budget; and both. */

@@ -1,7 +1,8 @@
 /*
  * Waiting in the kernel, and the brief lock.
  *
- * The brief lock guards a process's own books: some 20 ns at a time, and never across a wait. Unlocking is a plain
+ * The brief lock guards a process's own books: some 20 ns at a time, and mostly not across a wait (two that are rarely
+ * asked for, src/account's, are held across a driver's call: who waits for them looks again every 50 us). Unlocking is a plain
  * store (one atomic read-modify-write less than a mutex), so a waiter that slept may be late by its timeout (50 us),
  * never for ever. All zeroes is unlocked, so that a page wiped on fork holds an unlocked one.
  */

@@ -10,10 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "platform/log.h"
 
@@ -33,14 +36,33 @@ void log_configure(enum log_level level, const char *file)
     }
 }
 
+/* Where nobody reads a pipe any more the line is lost, and the program lives: the signal that this write raises, on this
+ * thread, is held back and taken away. One that was there before stays. */
+static void line_write(int target, const char *line, size_t bytes)
+{
+    static const struct timespec at_once = {0};
+    sigset_t pipe, before, pending;
+    (void)sigemptyset(&pipe);
+    (void)sigaddset(&pipe, SIGPIPE);
+    (void)sigemptyset(&pending);
+    (void)sigpending(&pending);
+    bool ours = sigismember(&pending, SIGPIPE) == 0 && pthread_sigmask(SIG_BLOCK, &pipe, &before) == 0;
+    ssize_t written;
+    while ((written = write(target, line, bytes)) < 0 && errno == EINTR) {
+    }
+    if (ours && written < 0 && errno == EPIPE)
+        while (sigtimedwait(&pipe, NULL, &at_once) < 0 && errno == EINTR) {
+        }
+    if (ours)
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 static void line_send(const char *line, size_t bytes)
 {
     int descriptor = -1;
     if (atomic_load(&log_to_file))
         descriptor = open(log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
-    int target = descriptor >= 0 ? descriptor : STDERR_FILENO;
-    while (write(target, line, bytes) < 0 && errno == EINTR) {
-    }
+    line_write(descriptor >= 0 ? descriptor : STDERR_FILENO, line, bytes);
     if (descriptor >= 0)
         (void)close(descriptor);
 }

@@ -296,6 +296,23 @@ static bool shared_is_valid(const struct machine_shared *shared)
            shared->baseline_bytes <= shared->memory_bytes;
 }
 
+/* Maps the file that was opened, through another open: the mapping would keep the lock of that descriptor after it was
+ * closed. 0; -ENOENT: replaced between the two; -errno. */
+static int shared_map(const char *path, const struct stat *opened, void **mapping)
+{
+    struct stat again;
+    int descriptor = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (descriptor < 0)
+        return -errno;
+    int result = -ENOENT;
+    if (fstat(descriptor, &again) == 0 && again.st_ino == opened->st_ino && again.st_dev == opened->st_dev) {
+        *mapping = mmap(NULL, sizeof(struct machine_shared), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+        result = *mapping == MAP_FAILED ? -errno : 0;
+    }
+    close(descriptor);
+    return result;
+}
+
 /* Maps the file at path. 0; -ENOENT; -EPROTO; -errno. */
 static int machine_map(struct machine *machine, const char *path)
 {
@@ -315,15 +332,8 @@ static int machine_map(struct machine *machine, const char *path)
         result = -errno;
     else if (!S_ISREG(status.st_mode) || status.st_size != (off_t)sizeof(struct machine_shared))
         result = -EPROTO;
-    /* The mapping is made through another open: it would keep the lock of the descriptor after that was closed. */
-    int second = result == 0 ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
-    struct stat again;
-    if (second >= 0 && fstat(second, &again) == 0 && again.st_ino == status.st_ino && again.st_dev == status.st_dev)
-        mapping = mmap(NULL, sizeof(struct machine_shared), PROT_READ | PROT_WRITE, MAP_SHARED, second, 0);
-    if (result == 0 && mapping == MAP_FAILED)
-        result = -ENOENT; /* replaced between the two */
-    if (second >= 0)
-        close(second);
+    if (result == 0)
+        result = shared_map(path, &status, &mapping);
     if (result == 0 && !shared_is_valid(mapping)) {
         munmap(mapping, sizeof(struct machine_shared));
         result = -EPROTO;

@@ -22,21 +22,6 @@
 #define BUDGET (8 * GIB)
 #define ASKED  (3 * GIB)
 
-static int scene_setup(void **state)
-{
-    struct scene *scene = calloc(1, sizeof *scene);
-    scene_open(scene, BUDGET);
-    *state = scene;
-    return 0;
-}
-
-static int scene_teardown(void **state)
-{
-    scene_close(*state);
-    free(*state);
-    return 0;
-}
-
 /* The points a process that claims, charges, and credits passes, in this order. */
 static const char *const charge_points[] = {
     "slot.claimed", "claim.locked",     "claim.cleared",    "claim.live",         "bid.published",

@@ -20,21 +20,6 @@
 
 #define BUDGET (8 * GIB)
 
-static int scene_setup(void **state)
-{
-    struct scene *scene = calloc(1, sizeof *scene);
-    scene_open(scene, BUDGET);
-    *state = scene;
-    return 0;
-}
-
-static int scene_teardown(void **state)
-{
-    scene_close(*state);
-    free(*state);
-    return 0;
-}
-
 static void nothing_is_left(struct scene *scene)
 {
     struct held held;

@@ -15,8 +15,10 @@
  *   reset                    cuDevicePrimaryCtxReset_v2
  *   random ROUNDS SEED MAX   ROUNDS of random allocations and frees up to MAX bytes, all freed at the end:
  *                            "ok GRANTED REFUSED"; any other result than success or out of memory is an error
- *   threads COUNT ROUNDS SEED MAX  the same from COUNT threads at once
+ *   during SECONDS SEED MAX  the same for so long
+ *   threads COUNT ROUNDS SEED MAX  the same as random, from COUNT threads at once
  *   busy SEED MAX            says "ok" and goes on for ever
+ *   contexts ROUNDS          makes, fills and destroys a context ROUNDS times, while another thread allocates in the first
  *   race BYTES               waits for the file named by the environment's RACE_GATE, then allocates
  *   fork COMMAND...          runs one command in a forked child: the child's answer
  *   hold                     forks a child that sleeps until its standard input (shared) ends: "ok PID"
@@ -26,11 +28,14 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cuda/cuda_abi.h"
@@ -42,6 +47,8 @@ static struct {
     CUresult (*primary_retain)(CUcontext *, CUdevice);
     CUresult (*primary_release)(CUdevice);
     CUresult (*primary_reset)(CUdevice);
+    CUresult (*context_create)(CUcontext *, unsigned, CUdevice);
+    CUresult (*context_destroy)(CUcontext);
     CUresult (*set_current)(CUcontext);
     CUresult (*alloc)(CUdeviceptr *, size_t);
     CUresult (*alloc_managed)(CUdeviceptr *, size_t, unsigned);
@@ -76,6 +83,8 @@ static void driver_load(void)
     *(void **)&driver.primary_retain = driver_symbol(handle, "cuDevicePrimaryCtxRetain");
     *(void **)&driver.primary_release = driver_symbol(handle, "cuDevicePrimaryCtxRelease_v2");
     *(void **)&driver.primary_reset = driver_symbol(handle, "cuDevicePrimaryCtxReset_v2");
+    *(void **)&driver.context_create = driver_symbol(handle, "cuCtxCreate_v2");
+    *(void **)&driver.context_destroy = driver_symbol(handle, "cuCtxDestroy_v2");
     *(void **)&driver.set_current = driver_symbol(handle, "cuCtxSetCurrent");
     *(void **)&driver.alloc = driver_symbol(handle, "cuMemAlloc_v2");
     *(void **)&driver.alloc_managed = driver_symbol(handle, "cuMemAllocManaged");
@@ -86,6 +95,14 @@ static void driver_load(void)
     *(void **)&driver.copy_back = driver_symbol(handle, "cuMemcpyDtoH_v2");
 }
 
+static void answer(CUresult result)
+{
+    if (result)
+        printf("error %d\n", result);
+    else
+        printf("ok\n");
+}
+
 static CUresult context_enter(void)
 {
     CUresult result = driver.primary_retain(&context, 0);
@@ -93,7 +110,8 @@ static CUresult context_enter(void)
 }
 
 struct churn {
-    unsigned long rounds; /* 0: for ever */
+    unsigned long rounds; /* 0: until `until`, or for ever where that is 0 too */
+    time_t until;         /* CLOCK_MONOTONIC */
     uint64_t seed, max_bytes, granted, refused;
     CUresult result;
 };
@@ -106,12 +124,21 @@ static uint64_t random_next(uint64_t *state)
     return *state;
 }
 
+static bool churn_goes_on(const struct churn *churn, unsigned long round)
+{
+    struct timespec now;
+    if (churn->until == 0)
+        return churn->rounds == 0 || round < churn->rounds;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec < churn->until;
+}
+
 /* Random allocations and frees; leaves nothing behind. */
 static void churn_run(struct churn *churn)
 {
     CUdeviceptr held[16] = {0};
     uint64_t state = churn->seed * 0x9E3779B97F4A7C15u + 1;
-    for (unsigned long round = 0; churn->rounds == 0 || round < churn->rounds; round++) {
+    for (unsigned long round = 0; churn_goes_on(churn, round); round++) {
         unsigned place = (unsigned)(random_next(&state) % 16);
         CUresult result;
         if (held[place]) {
@@ -181,6 +208,61 @@ static void command_threads(const char *arguments)
     churn_answer(churns, count);
 }
 
+static void command_during(const char *arguments)
+{
+    unsigned seconds;
+    unsigned long long seed, max_bytes;
+    struct timespec now;
+    if (sscanf(arguments, "%u %llu %llu", &seconds, &seed, &max_bytes) != 3)
+        abort();
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    struct churn churn = {.until = now.tv_sec + (time_t)seconds, .seed = seed, .max_bytes = max_bytes};
+    churn_answer(&churn, 1);
+}
+
+static atomic_bool contexts_done;
+
+/* Takes and gives in the first context, so fast that addresses come round. */
+static void *beside_run(void *unused)
+{
+    CUdeviceptr held[5] = {0};
+    (void)unused;
+    if (driver.set_current(context) != CUDA_SUCCESS)
+        abort();
+    for (unsigned turn = 0; !contexts_done; turn = (turn + 1) % 5) {
+        if (held[turn] && driver.release(held[turn]) != CUDA_SUCCESS)
+            abort();
+        if (driver.alloc(&held[turn], 64 << 20) != CUDA_SUCCESS)
+            held[turn] = 0;
+    }
+    for (unsigned turn = 0; turn < 5; turn++)
+        if (held[turn] && driver.release(held[turn]) != CUDA_SUCCESS)
+            abort();
+    return NULL;
+}
+
+static void command_contexts(const char *arguments)
+{
+    unsigned long rounds = strtoul(arguments, NULL, 10);
+    pthread_t thread;
+    CUresult result = CUDA_SUCCESS;
+    if (pthread_create(&thread, NULL, beside_run, NULL) != 0)
+        abort();
+    for (unsigned long round = 0; round < rounds && result == CUDA_SUCCESS; round++) {
+        CUcontext other;
+        CUdeviceptr unused;
+        result = driver.context_create(&other, 0, 0);
+        for (int i = 0; i < 3 && result == CUDA_SUCCESS; i++)
+            (void)driver.alloc(&unused,
+                               64 << 20); /* freed by the end of its context; or refused, there being no room */
+        if (result == CUDA_SUCCESS)
+            result = driver.context_destroy(other);
+    }
+    contexts_done = true;
+    pthread_join(thread, NULL);
+    answer(result);
+}
+
 static void command_busy(const char *arguments)
 {
     unsigned long long seed, max_bytes;
@@ -209,14 +291,6 @@ static void command_read(const char *arguments)
         printf("error %d\n", result);
     else
         printf(same == count ? "ok\n" : "differs\n");
-}
-
-static void answer(CUresult result)
-{
-    if (result)
-        printf("error %d\n", result);
-    else
-        printf("ok\n");
 }
 
 static void command_memory(const char *verb, const char *arguments)
@@ -317,7 +391,11 @@ static void command_run(char *line)
         char one[128];
         snprintf(one, sizeof(one), "1 %.100s", arguments);
         command_threads(one);
-    } else if (strcmp(line, "busy") == 0)
+    } else if (strcmp(line, "during") == 0)
+        command_during(arguments);
+    else if (strcmp(line, "contexts") == 0)
+        command_contexts(arguments);
+    else if (strcmp(line, "busy") == 0)
         command_busy(arguments);
     else if (strcmp(line, "race") == 0)
         command_race(arguments);

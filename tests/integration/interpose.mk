@@ -14,13 +14,16 @@ tests_integration_manners_program_LDADD = -ldl
 tests_integration_children_program_SOURCES = tests/integration/children_program.c
 tests_integration_children_program_LDADD = -ldl
 
-check_LTLIBRARIES += tests/integration/shim.la tests/integration/other_library.la
+check_LTLIBRARIES += tests/integration/shim.la tests/integration/other_library.la \
+    tests/integration/forking_nvml.la
 tests_integration_shim_la_SOURCES = tests/integration/shim.c
 tests_integration_shim_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
 tests_integration_shim_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nonexistent
 tests_integration_shim_la_LIBADD = -ldl
 tests_integration_other_library_la_SOURCES = tests/integration/other_library.c
 tests_integration_other_library_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nonexistent
+tests_integration_forking_nvml_la_SOURCES = tests/integration/forking_nvml.c
+tests_integration_forking_nvml_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nonexistent
 
 TESTS += tests/integration/procaddress tests/integration/manners tests/integration/children \
     tests/integration/failfast

@@ -25,6 +25,21 @@ void stage_open(struct stage *stage)
     assert_non_null(mkdtemp(stage->directory));
 }
 
+int stage_setup(void **state)
+{
+    struct stage *stage = calloc(1, sizeof(*stage));
+    stage_open(stage);
+    *state = stage;
+    return 0;
+}
+
+int stage_teardown(void **state)
+{
+    stage_close(*state);
+    free(*state);
+    return 0;
+}
+
 static int entry_remove(const char *path, const struct stat *status, int kind, struct FTW *walk)
 {
     (void)status;
@@ -212,6 +227,12 @@ const char *client_hear(struct client *client)
             return NULL;
         client->pending_bytes += (size_t)count;
     }
+}
+
+bool client_is_ready(struct client *client)
+{
+    struct pollfd readable = {.fd = client->from, .events = POLLIN};
+    return memchr(client->pending, '\n', client->pending_bytes) != NULL || poll(&readable, 1, 0) > 0;
 }
 
 const char *client_ask(struct client *client, const char *format, ...)

@@ -13,8 +13,9 @@
 #include "ledger/snapshot.h"
 #include "sim/machine.h"
 
-#define MIB (1024ULL * 1024)
-#define GIB (1024ULL * MIB)
+#define MIB           (1024ULL * 1024)
+#define GIB           (1024ULL * MIB)
+#define CONTEXT_BYTES (527 * MIB) /* what a context costs on the simulated machine */
 
 struct stage {
     char directory[64];
@@ -37,6 +38,10 @@ struct client_terms {
     bool testpoints;        /* preload the library that has test points */
     bool loud;              /* standard error is the test's, else /dev/null */
 };
+
+/* cmocka's fixture: *state is a stage of the test's own. */
+int stage_setup(void **state);
+int stage_teardown(void **state);
 
 /* Makes the directory / removes it with all that is in it. */
 void stage_open(struct stage *stage);
@@ -64,6 +69,9 @@ void client_start(struct stage *stage, struct client *client, const struct clien
 /* Sends one line / waits for one line (a minute at most, then the test fails); NULL: the client's output ended. */
 void client_tell(struct client *client, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *client_hear(struct client *client);
+
+/* Whether client_hear would return at once. */
+bool client_is_ready(struct client *client);
 
 /* client_tell and client_hear. */
 const char *client_ask(struct client *client, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -16,21 +16,6 @@
 #define CONTEXT_BYTES     (527 * MIB)
 #define ALL_BUT_A_CONTEXT (4 * GIB - 528 * MIB) /* of the keeper's budget, in whole 2 MiB blocks */
 
-static int stage_setup(void **state)
-{
-    struct stage *stage = calloc(1, sizeof(*stage));
-    stage_open(stage);
-    *state = stage;
-    return 0;
-}
-
-static int stage_teardown(void **state)
-{
-    stage_close(*state);
-    free(*state);
-    return 0;
-}
-
 static void pause_us(unsigned microseconds)
 {
     struct timespec time = {.tv_sec = microseconds / 1000000, .tv_nsec = (long)(microseconds % 1000000) * 1000};

@@ -12,23 +12,6 @@
 
 #include "integration/stage.h"
 
-#define CONTEXT_BYTES (527 * MIB)
-
-static int stage_setup(void **state)
-{
-    struct stage *stage = calloc(1, sizeof(*stage));
-    stage_open(stage);
-    *state = stage;
-    return 0;
-}
-
-static int stage_teardown(void **state)
-{
-    stage_close(*state);
-    free(*state);
-    return 0;
-}
-
 static void child_owes_nothing_and_the_parent_loses_nothing(void **state)
 {
     struct stage *stage = *state;
@@ -39,6 +22,7 @@ static void child_owes_nothing_and_the_parent_loses_nothing(void **state)
     client_expect(&parent, "ok", "write 0 5 4096");
     /* CUDA is unusable in a child once the parent has initialised it: the driver says so, and the books stay. */
     client_expect(&parent, "error 3", "fork start");
+    client_expect(&parent, "error 3", "fork context");
     assert_int_equal(stage_used(stage), GIB + CONTEXT_BYTES);
     const char *freed = client_ask(&parent, "fork free 0");
     assert_int_equal(strncmp(freed, "error", 5), 0);
@@ -58,6 +42,11 @@ static void child_that_uses_cuda_first_has_its_own_row(void **state)
     struct client parent;
     client_start(stage, &parent, NULL);
     client_expect(&parent, "ok", "fork init");
+    /* The child is ending or has ended: in either case its row is there to be seen, at this first look. */
+    struct snapshot snapshot;
+    stage_snapshot(stage, &snapshot);
+    assert_int_equal(snapshot.devices[0].used_bytes + snapshot.devices[0].dead_bytes, CONTEXT_BYTES);
+    snapshot_free(&snapshot);
     client_expect(&parent, "ok", "init");
     client_expect(&parent, "ok", "alloc 0 %llu", GIB);
     assert_int_equal(stage_used(stage), GIB + CONTEXT_BYTES);

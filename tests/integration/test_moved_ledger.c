@@ -6,27 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "integration/stage.h"
-
-#define CONTEXT_BYTES (527 * MIB)
-
-static int stage_setup(void **state)
-{
-    struct stage *stage = calloc(1, sizeof(*stage));
-    stage_open(stage);
-    *state = stage;
-    return 0;
-}
-
-static int stage_teardown(void **state)
-{
-    stage_close(*state);
-    free(*state);
-    return 0;
-}
 
 static void ledger_unlink(struct stage *stage)
 {
@@ -108,11 +92,36 @@ static void charges_move_to_a_ledger_that_somebody_else_made(void **state)
     stage_await_empty(stage);
 }
 
+/* While no other ledger can be had it says so once, not every second; and moves when one can be. */
+static void stranded_program_says_so_once(void **state)
+{
+    struct stage *stage = *state;
+    struct client a;
+    char log_file[128], path[128];
+    snprintf(log_file, sizeof(log_file), "%s/log", stage->directory);
+    snprintf(path, sizeof(path), "%s/default.ledger", stage->directory);
+    client_start(stage, &a, &(struct client_terms){.slot = "a", .log_file = log_file});
+    client_expect(&a, "ok", "init");
+    client_expect(&a, "ok", "alloc 0 %llu", GIB);
+    ledger_unlink(stage);
+    assert_int_equal(mkdir(path, 0700), 0); /* what lies there cannot be a ledger */
+    for (int look = 0; look < 6000 && (access(log_file, F_OK) != 0 || line_count(log_file, "is gone") == 0); look++)
+        nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+    nanosleep(&(struct timespec){.tv_sec = 2, .tv_nsec = 500 * 1000 * 1000}, NULL);
+    assert_int_equal(line_count(log_file, "is gone"), 1);
+    client_expect(&a, "ok", "alloc 1 %llu", GIB);
+    assert_int_equal(rmdir(path), 0);
+    used_await(stage, 2 * GIB + CONTEXT_BYTES);
+    client_end(&a, 0);
+    stage_await_empty(stage);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(charges_of_idle_programs_move, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(charges_move_to_a_ledger_that_somebody_else_made, stage_setup, stage_teardown),
+        cmocka_unit_test_setup_teardown(stranded_program_says_so_once, stage_setup, stage_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,12 @@
-# A process's own account, without a driver.
+# A process's own account, over a table of pointers or a driver of a few lines.
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test_allocmap
-TESTS += tests/unit/test_allocmap
-tests_unit_test_allocmap_SOURCES = tests/unit/test_allocmap.c
+account_tests = tests/unit/test_allocmap tests/unit/test_books
+check_PROGRAMS += $(account_tests)
+TESTS += $(account_tests)
+account_test_libs = libscene.la libaccount.la libledger.la libcudadriver.la libplatform.la $(CMOCKA_LIBS) -ldl
 tests_unit_test_allocmap_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_allocmap_LDADD = libaccount.la libledger.la libcudadriver.la libplatform.la $(CMOCKA_LIBS) -ldl
+tests_unit_test_allocmap_LDADD = $(account_test_libs)
+tests_unit_test_books_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_books_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_books_LDADD = $(account_test_libs)
 endif

@@ -70,6 +70,21 @@ void scene_close(struct scene *scene)
     (void)alarm(0);
 }
 
+int scene_setup(void **state)
+{
+    struct scene *scene = calloc(1, sizeof *scene);
+    scene_open(scene, 8 * GIB);
+    *state = scene;
+    return 0;
+}
+
+int scene_teardown(void **state)
+{
+    scene_close(*state);
+    free(*state);
+    return 0;
+}
+
 int scene_ledger(struct scene *scene, struct ledger *ledger, uint64_t budget_bytes)
 {
     struct ledger_request request = {

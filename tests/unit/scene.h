@@ -41,6 +41,10 @@ struct scene {
 void scene_open(struct scene *scene, uint64_t budget_bytes);
 void scene_close(struct scene *scene);
 
+/* cmocka's fixture: *state is a scene of the test's own, with a ledger of 8 GiB. */
+int scene_setup(void **state);
+int scene_teardown(void **state);
+
 /* Opens the scene's ledger; with budget_bytes not 0 makes it where it is missing. As ledger_open. */
 int scene_ledger(struct scene *scene, struct ledger *ledger, uint64_t budget_bytes);
 

@@ -382,13 +382,35 @@ static void kinds_and_counts(void **state)
     assert_int_equal(atomic_load(&kinds->bytes[LEDGER_KIND_CONTEXT]), 7);
     ledger_kind_add(rivals->ledger, rivals->a.row, 0, LEDGER_KIND_LINEAR, INT64_MIN);
     assert_int_equal(atomic_load(&kinds->bytes[LEDGER_KIND_LINEAR]), 0);
+    static const enum ledger_event events[] = {LEDGER_COUNT_ALLOCATION, LEDGER_COUNT_FREE, LEDGER_COUNT_REFUSAL,
+                                               LEDGER_COUNT_WAIT};
     for (unsigned i = 0; i < 4; i++)
         for (unsigned times = 0; times <= i; times++)
-            ledger_count(rivals->ledger, rivals->a.row, (enum ledger_event)i);
+            ledger_count(rivals->ledger, rivals->a.row, events[i]);
     assert_int_equal(atomic_load(&counts->allocations), 1);
     assert_int_equal(atomic_load(&counts->frees), 2);
     assert_int_equal(atomic_load(&counts->refusals), 3);
     assert_int_equal(atomic_load(&counts->waits), 4);
+    assert_int_equal(atomic_load(&counts->evictions) + atomic_load(&counts->restores), 0);
+}
+
+/* What a call took is what stays charged: less than was asked for, the same, or more. */
+static void settling(void **state)
+{
+    static const uint64_t actual[] = {0, 60, 100, 140};
+    struct rivals *rivals = *state;
+    struct ledger_cell *cell = cell_of(rivals, &rivals->a);
+    uint64_t held = 0;
+    for (unsigned i = 0; i < sizeof actual / sizeof *actual; i++) {
+        uint64_t changes = atomic_load(&cell->changes);
+        assert_int_equal(charge(rivals, &rivals->a, 100), LEDGER_FITS);
+        ledger_settle(rivals->ledger, rivals->a.row, 0, 100, actual[i]);
+        held += actual[i];
+        assert_int_equal(atomic_load(&cell->committed_bytes), held);
+        assert_int_equal(atomic_load(&cell->in_flight_bytes), 0);
+        assert_true(atomic_load(&cell->changes) > changes);
+    }
+    assert_int_equal(ledger_committed(rivals->ledger, rivals->a.row, 0), held);
 }
 
 static void context_cost_keeps_the_least(void **state)
@@ -428,6 +450,7 @@ int main(void)
         RIVALS(peaks_rise_only),
         RIVALS(commit_unasked),
         RIVALS(kinds_and_counts),
+        RIVALS(settling),
         RIVALS(context_cost_keeps_the_least),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

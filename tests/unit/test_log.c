@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -148,6 +149,29 @@ static void unwritable_file_means_standard_error(void **state)
     assert_string_equal(output.error, "cubudget: still heard\n");
 }
 
+/* Standard error is a pipe whose reader has gone: the program that is told something lives, and its signals are as before. */
+static void gone_reader_ends_nobody(void **state)
+{
+    int ends[2];
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        sigset_t blocked, pending;
+        if (dup2(ends[1], STDERR_FILENO) < 0 || close(ends[0]) != 0 || signal(SIGPIPE, SIG_DFL) == SIG_ERR)
+            _exit(1);
+        errno = EDOM;
+        log_line(LOG_ERROR, "nobody reads this");
+        if (errno != EDOM || sigprocmask(SIG_SETMASK, NULL, &blocked) != 0 || sigpending(&pending) != 0)
+            _exit(2);
+        _exit(sigismember(&blocked, SIGPIPE) != 0 || sigismember(&pending, SIGPIPE) != 0 ? 3 : 0);
+    }
+    close(ends[0]);
+    close(ends[1]);
+    assert_int_equal(scene_wait(pid), 0);
+}
+
 static void at_exit(void)
 {
     static const char text[] = "a handler ran\n";
@@ -179,6 +203,7 @@ int main(void)
         cmocka_unit_test(long_text_is_cut),
         cmocka_unit_test(file_and_errno),
         cmocka_unit_test(unwritable_file_means_standard_error),
+        cmocka_unit_test(gone_reader_ends_nobody),
         cmocka_unit_test(die_runs_no_handler),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,21 +18,6 @@
 
 enum { NOT_PERMITTED = 77 };
 
-static int scene_setup(void **state)
-{
-    struct scene *scene = calloc(1, sizeof *scene);
-    scene_open(scene, 8 * GIB);
-    *state = scene;
-    return 0;
-}
-
-static int scene_teardown(void **state)
-{
-    scene_close(*state);
-    free(*state);
-    return 0;
-}
-
 static enum ledger_row_state state_of(struct scene *scene, unsigned row)
 {
     return tag_state(atomic_load(layout_tag(&scene->ledger, row)));

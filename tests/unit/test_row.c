@@ -14,21 +14,6 @@
 #include "ledger/layout.h"
 #include "unit/scene.h"
 
-static int scene_setup(void **state)
-{
-    struct scene *scene = calloc(1, sizeof *scene);
-    scene_open(scene, 8 * GIB);
-    *state = scene;
-    return 0;
-}
-
-static int scene_teardown(void **state)
-{
-    scene_close(*state);
-    free(*state);
-    return 0;
-}
-
 static int byte_look(const struct scene *scene, off_t byte)
 {
     int descriptor = open(scene_path(scene), O_RDWR | O_CLOEXEC);

@@ -23,7 +23,7 @@
 
 enum { SIZE = 3 * 4096, NOT_PERMITTED = 77 };
 
-static int scene_setup(void **state)
+static int bare_setup(void **state)
 {
     struct scene *scene = calloc(1, sizeof *scene);
     scene_open(scene, 0);
@@ -31,7 +31,7 @@ static int scene_setup(void **state)
     return 0;
 }
 
-static int scene_teardown(void **state)
+static int bare_teardown(void **state)
 {
     scene_close(*state);
     free(*state);
@@ -277,7 +277,7 @@ static void full_file_system(void **state)
     assert_int_equal(status, 0);
 }
 
-#define SCENE(test) cmocka_unit_test_setup_teardown(test, scene_setup, scene_teardown)
+#define SCENE(test) cmocka_unit_test_setup_teardown(test, bare_setup, bare_teardown)
 
 int main(void)
 {

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "sim/machine_file.h"
@@ -364,6 +365,30 @@ static void kills_at_any_instruction_leave_exact_figures(void **state)
     machine_close(&machine);
 }
 
+/* A process that may open one file more, where two are needed: it is told, and does not try for ever. */
+static int scarce_body(void)
+{
+    struct machine machine;
+    struct sim_options options = options_of("");
+    char fault[MACHINE_FAULT_BYTES] = "";
+    int next = dup(STDERR_FILENO);
+    struct rlimit limit = {(rlim_t)next + 1, (rlim_t)next + 1};
+    close(next);
+    alarm(20);
+    if (next < 0 || setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 1;
+    return machine_open(&machine, &options, fault, sizeof(fault)) == -EMFILE ? 0 : 2;
+}
+
+static void scarce_descriptors_are_told(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_enter(&machine, "");
+    assert_int_equal(stage_child(scarce_body), 0);
+    machine_close(&machine);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -375,6 +400,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(exec_gives_memory_back, setup, teardown),
         cmocka_unit_test_setup_teardown(removal_waits_for_the_living, setup, teardown),
         cmocka_unit_test_setup_teardown(files_that_are_no_machines_are_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(scarce_descriptors_are_told, setup, teardown),
         cmocka_unit_test_setup_teardown(two_first_users_get_one_machine, setup, teardown),
         cmocka_unit_test_setup_teardown(kills_at_any_instruction_leave_exact_figures, setup, teardown),
     };

@@ -14,21 +14,6 @@
 #include "platform/env.h"
 #include "unit/scene.h"
 
-static int scene_setup(void **state)
-{
-    struct scene *scene = calloc(1, sizeof *scene);
-    scene_open(scene, 8 * GIB);
-    *state = scene;
-    return 0;
-}
-
-static int scene_teardown(void **state)
-{
-    scene_close(*state);
-    free(*state);
-    return 0;
-}
-
 static void empty_ledger(void **state)
 {
     struct scene *scene = *state;

@@ -1,0 +1,329 @@
+/* The books of one process over a driver of a few lines: what each call is charged, and what is left when it is undone. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "account/account.h"
+#include "ledger/snapshot.h"
+#include "unit/scene.h"
+
+#define BLOCK     (2 * MIB)
+#define PREDICTED (600 * MIB) /* no NVML here, so a context stays charged what was predicted */
+
+/* --- a driver ---------------------------------------------------------------------------------------------------------- */
+
+static CUcontext current;
+
+static CUresult fake_count(int *count)
+{
+    *count = 1;
+    return CUDA_SUCCESS;
+}
+
+static CUresult fake_get(CUdevice *device, int ordinal)
+{
+    *device = ordinal;
+    return CUDA_SUCCESS;
+}
+
+static CUresult fake_uuid(CUuuid *uuid, CUdevice device)
+{
+    memset(uuid, 7 + device, sizeof *uuid);
+    return CUDA_SUCCESS;
+}
+
+static CUresult fake_total(size_t *bytes, CUdevice device)
+{
+    (void)device;
+    *bytes = 24 * GIB;
+    return CUDA_SUCCESS;
+}
+
+static CUresult fake_name(char *name, int bytes, CUdevice device)
+{
+    (void)device;
+    assert_true(bytes > 4);
+    memcpy(name, "fake", 5);
+    return CUDA_SUCCESS;
+}
+
+static CUresult fake_attribute(int *value, int attribute, CUdevice device)
+{
+    (void)device;
+    *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9 : 0;
+    return CUDA_SUCCESS;
+}
+
+static CUresult fake_current(CUcontext *context)
+{
+    *context = current;
+    return CUDA_SUCCESS;
+}
+
+static CUresult fake_device(CUdevice *device)
+{
+    *device = 0;
+    return current != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+static const struct driver driver = {
+    .cuDeviceGetCount = fake_count,
+    .cuDeviceGet = fake_get,
+    .cuDeviceGetUuid_v2 = fake_uuid,
+    .cuDeviceTotalMem_v2 = fake_total,
+    .cuDeviceGetName = fake_name,
+    .cuDeviceGetAttribute = fake_attribute,
+    .cuCtxGetCurrent = fake_current,
+    .cuCtxGetDevice = fake_device,
+};
+
+/* --- the stage: one account for all tests, as a process has one ----------------------------------------------------------- */
+
+static struct scene scene;
+static int first_context, second_context; /* addresses serve as handles */
+static const CUcontext first = (CUcontext)(void *)&first_context, second = (CUcontext)(void *)&second_context;
+
+static uint64_t used(void)
+{
+    struct snapshot snapshot;
+    uint64_t bytes = 0;
+    assert_int_equal(snapshot_take(&scene.ledger, &snapshot), 0);
+    for (unsigned i = 0; i < snapshot.device_count; i++)
+        bytes += snapshot.devices[i].used_bytes;
+    for (unsigned i = 0; i < snapshot.process_count; i++)
+        assert_int_equal(snapshot.processes[i].in_flight_bytes, 0);
+    snapshot_free(&snapshot);
+    return bytes;
+}
+
+static CUresult context_make(CUcontext handle)
+{
+    struct context_charge context;
+    if (!context_begin(&driver, 0, false, &context))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    context_end(&context, CUDA_SUCCESS, handle, false);
+    current = handle;
+    return CUDA_SUCCESS;
+}
+
+static void context_destroy(CUcontext handle)
+{
+    struct context_ending ending;
+    context_ending_begin(handle, 0, &ending);
+    context_ending_end(&ending, true);
+    current = NULL;
+}
+
+static int account_setup(void **state)
+{
+    (void)state;
+    scene_open(&scene, 8 * GIB);
+    struct settings settings;
+    struct settings_fault fault;
+    assert_int_equal(setenv("CUBUDGET_DIR", scene.directory, 1), 0);
+    assert_int_equal(settings_read(&settings, &fault), 0);
+    account_configure(&settings);
+    account_attach(&driver);
+    assert_true(account_is_attached());
+    return 0;
+}
+
+static int account_teardown(void **state)
+{
+    (void)state;
+    scene_close(&scene);
+    return 0;
+}
+
+static int contexts_setup(void **state)
+{
+    (void)state;
+    assert_int_equal(used(), 0);
+    assert_int_equal(context_make(second), CUDA_SUCCESS);
+    assert_int_equal(context_make(first), CUDA_SUCCESS);
+    return 0;
+}
+
+static int contexts_teardown(void **state)
+{
+    (void)state;
+    context_destroy(first);
+    context_destroy(second);
+    return used() == 0 ? 0 : -1;
+}
+
+static void take(uint64_t pointer, uint64_t bytes)
+{
+    struct charge charge;
+    bool passes;
+    assert_true(account_ask(&driver, LEDGER_KIND_LINEAR, linear_cost(bytes), &charge, &passes));
+    account_record(&charge, pointer, bytes);
+}
+
+/* --- tests ------------------------------------------------------------------------------------------------------------- */
+
+static void small_ones_share_a_block(void **state)
+{
+    (void)state;
+    uint64_t base = 64 * BLOCK;
+    for (unsigned i = 0; i < 100; i++)
+        take(base + i * 512, 100);
+    assert_int_equal(used(), 2 * PREDICTED + BLOCK);
+    take(base + BLOCK, 1 * MIB); /* in the next block */
+    assert_int_equal(used(), 2 * PREDICTED + 2 * BLOCK);
+    for (unsigned i = 0; i < 99; i++)
+        account_freed(base + i * 512);
+    assert_int_equal(used(), 2 * PREDICTED + 2 * BLOCK);
+    account_freed(base + 99 * 512);
+    account_freed(base + BLOCK);
+    assert_int_equal(used(), 2 * PREDICTED);
+}
+
+static void large_ones_have_their_own(void **state)
+{
+    (void)state;
+    take(64 * BLOCK, MIB + 1);
+    take(65 * BLOCK, BLOCK + 1);
+    assert_int_equal(used(), 2 * PREDICTED + 3 * BLOCK);
+    account_freed(64 * BLOCK);
+    assert_int_equal(used(), 2 * PREDICTED + 2 * BLOCK);
+    account_freed(65 * BLOCK);
+}
+
+static void what_is_not_ours_changes_nothing(void **state)
+{
+    (void)state;
+    account_freed(12345 * BLOCK);
+    account_freed(0);
+    assert_int_equal(used(), 2 * PREDICTED);
+}
+
+/* The driver hands an address out again before its last owner's thread has come to the books: by turns of both kinds. */
+static void address_handed_out_again_at_once(void **state)
+{
+    static const uint64_t sizes[] = {10 * BLOCK, 100};
+    (void)state;
+    for (unsigned before = 0; before < 2; before++)
+        for (unsigned after = 0; after < 2; after++) {
+            uint64_t pointer = 64 * BLOCK, kept = sizes[after] > MIB ? sizes[after] : BLOCK;
+            take(pointer, sizes[before]);
+            take(pointer, sizes[after]); /* freed and taken by another thread */
+            assert_int_equal(used(), 2 * PREDICTED + kept);
+            account_freed(pointer); /* the first owner, late */
+            assert_int_equal(used(), 2 * PREDICTED + kept);
+            account_freed(pointer);
+            assert_int_equal(used(), 2 * PREDICTED);
+        }
+}
+
+static void refused_by_the_driver(void **state)
+{
+    (void)state;
+    struct charge charge;
+    bool passes;
+    assert_true(account_ask(&driver, LEDGER_KIND_MANAGED, 3 * BLOCK, &charge, &passes));
+    account_abandon(&charge);
+    assert_int_equal(used(), 2 * PREDICTED);
+}
+
+/* A pitch that is wider than was predicted, and one that is narrower. */
+static void cost_differs_from_what_was_asked(void **state)
+{
+    (void)state;
+    struct charge charge;
+    bool passes;
+    assert_true(account_ask(&driver, LEDGER_KIND_LINEAR, 4 * BLOCK, &charge, &passes));
+    account_record(&charge, 64 * BLOCK, 5 * BLOCK);
+    assert_true(account_ask(&driver, LEDGER_KIND_LINEAR, 4 * BLOCK, &charge, &passes));
+    account_record(&charge, 70 * BLOCK, 3 * BLOCK);
+    assert_int_equal(used(), 2 * PREDICTED + 8 * BLOCK);
+    account_freed(64 * BLOCK);
+    account_freed(70 * BLOCK);
+}
+
+static void end_of_a_context_frees_its_own(void **state)
+{
+    (void)state;
+    take(64 * BLOCK, 100);
+    take(65 * BLOCK, 7 * BLOCK);
+    current = second;
+    take(80 * BLOCK, 100);
+    take(81 * BLOCK, 5 * BLOCK);
+    assert_int_equal(used(), 2 * PREDICTED + 14 * BLOCK);
+    context_destroy(first);
+    assert_int_equal(used(), PREDICTED + 6 * BLOCK);
+    account_freed(65 * BLOCK); /* too late: nothing */
+    account_freed(81 * BLOCK);
+    assert_int_equal(used(), PREDICTED + BLOCK);
+    assert_int_equal(context_make(first), CUDA_SUCCESS);
+}
+
+static void context_made_elsewhere_is_adopted(void **state)
+{
+    static int other_context;
+    (void)state;
+    current = (CUcontext)(void *)&other_context;
+    take(64 * BLOCK, BLOCK);
+    assert_int_equal(used(), 2 * PREDICTED + BLOCK); /* its own cost is not known, its memory is charged */
+    context_destroy((CUcontext)(void *)&other_context);
+    assert_int_equal(used(), 2 * PREDICTED);
+}
+
+static void nothing_to_charge_passes(void **state)
+{
+    (void)state;
+    struct charge charge;
+    bool passes = false;
+    current = NULL;
+    assert_false(account_ask(&driver, LEDGER_KIND_LINEAR, BLOCK, &charge, &passes));
+    assert_true(passes);
+    current = first;
+    passes = false;
+    assert_false(account_ask(&driver, LEDGER_KIND_LINEAR, 0, &charge, &passes));
+    assert_true(passes);
+}
+
+static void too_much_is_refused(void **state)
+{
+    (void)state;
+    struct charge charge;
+    bool passes;
+    assert_false(account_ask(&driver, LEDGER_KIND_LINEAR, 8 * GIB, &charge, &passes));
+    assert_false(passes);
+    assert_false(account_ask(&driver, LEDGER_KIND_LINEAR, linear_cost(UINT64_MAX), &charge, &passes));
+    assert_false(passes);
+    assert_int_equal(used(), 2 * PREDICTED);
+}
+
+static void uses_of_a_context_are_counted(void **state)
+{
+    (void)state;
+    assert_false(context_use(first, +1));
+    assert_false(context_use(first, -1));
+    assert_true(context_use(first, -1));
+    assert_false(context_use(first, +1));
+    assert_false(context_use(NULL, -1));
+}
+
+int main(void)
+{
+#define BOOKS(test) cmocka_unit_test_setup_teardown(test, contexts_setup, contexts_teardown)
+    static const struct CMUnitTest tests[] = {
+        BOOKS(small_ones_share_a_block),
+        BOOKS(large_ones_have_their_own),
+        BOOKS(what_is_not_ours_changes_nothing),
+        BOOKS(address_handed_out_again_at_once),
+        BOOKS(refused_by_the_driver),
+        BOOKS(cost_differs_from_what_was_asked),
+        BOOKS(end_of_a_context_frees_its_own),
+        BOOKS(context_made_elsewhere_is_adopted),
+        BOOKS(nothing_to_charge_passes),
+        BOOKS(too_much_is_refused),
+        BOOKS(uses_of_a_context_are_counted),
+    };
+    return cmocka_run_group_tests(tests, account_setup, account_teardown);
+}
