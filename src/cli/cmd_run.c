@@ -72,12 +72,10 @@ static enum options_result run_read(struct run *run, int argc, char **argv)
         .args_doc = "COMMAND [ARGUMENT...]",
         .doc = "Runs COMMAND with its device memory charged to a slot of the ledger."
                "\vSIZE is bytes or a number with K M G T, KiB MiB GiB TiB (1024) or KB MB GB TB (1000); TIME a number "
-               "with "
-               "ms, s or m. Each option has a variable, such as CUBUDGET_SLOT, that is used where the option is not "
-               "given. "
-               "The exit status is COMMAND's; 126 and 127 where it cannot be run or found, 64 usage, 73 no usable "
-               "ledger, 78 "
-               "bad settings.",
+               "with ms, s or m. Each option has a variable, such as CUBUDGET_SLOT, that is used where the option is "
+               "not given. This version evicts nothing, reads no settings and waits less than a second: "
+               "--priority, --evict, --config and --wait do nothing yet. The exit status is COMMAND's; 126 and 127 "
+               "where it cannot be run or found, 64 usage, 73 no usable ledger, 78 bad settings.",
     };
     return options_read(&argp, &run->base, true, argc, argv);
 }
@@ -236,9 +234,18 @@ static int ledger_prepare(const struct run *run, const struct settings *settings
 static int command_become(char **command)
 {
     (void)execvp(command[0], command);
-    if (errno == ENOENT)
+    int error = errno;
+    if (error == ENOENT && strchr(command[0], '/') != NULL && access(command[0], F_OK) == 0)
+        return fault_say(EXIT_NOT_FOUND,
+                         "'%.200s' is there, but not the interpreter that it names in its first line, or the loader it "
+                         "was linked for; install that, or name another",
+                         command[0]);
+    if (error == ENOENT)
         return fault_say(EXIT_NOT_FOUND, "'%.200s' is not found; check its name, and PATH", command[0]);
-    return fault_say(EXIT_NOT_EXECUTABLE, "'%.200s' cannot be run: %s", command[0], strerror(errno));
+    const char *remedy = error == EACCES  ? "name a program that you may execute"
+                         : error == E2BIG ? "give it less in arguments and environment"
+                                          : "see execve(2)";
+    return fault_say(EXIT_NOT_EXECUTABLE, "'%.200s' cannot be run: %s; %s", command[0], strerror(error), remedy);
 }
 
 static int run_run(int argc, char **argv)

@@ -95,6 +95,24 @@ static void bar_print(const struct snapshot_device *device)
     (void)printf("]");
 }
 
+/* What is available to none but slots that reserved it. */
+static uint64_t reserved_bytes(const struct snapshot *snapshot, unsigned at)
+{
+    uint64_t reserved = 0, available = snapshot->devices[at].available_bytes;
+    for (unsigned slot = 0; slot < snapshot->slot_count; slot++) {
+        uint64_t left = snapshot->slots[slot].reserve_bytes;
+        for (unsigned i = 0; i < snapshot->process_count && left != 0; i++) {
+            const struct snapshot_process *process = &snapshot->processes[i];
+            if (process->slot == slot && process->device == (int)at && process->row_state == LEDGER_ROW_LIVE)
+                left -= process->used_bytes < left ? process->used_bytes : left;
+        }
+        if (left >= available - reserved)
+            return available;
+        reserved += left;
+    }
+    return reserved;
+}
+
 static void device_print(const struct dump *dump, unsigned at)
 {
     const struct snapshot_device *device = &dump->snapshot.devices[at];
@@ -115,6 +133,10 @@ static void device_print(const struct dump *dump, unsigned at)
     (void)printf("\n  available %*s", SIZE_COLUMNS, size_text(device->available_bytes, first));
     if (device->dead_bytes != 0)
         (void)printf(" (%s more when the dead have given it back)", size_text(device->dead_bytes, first));
+    uint64_t reserved = reserved_bytes(&dump->snapshot, at);
+    if (reserved != 0)
+        (void)printf("\n  reserved  %*s of what is available, for slots with a reserve", SIZE_COLUMNS,
+                     size_text(reserved, first));
     (void)printf("\n  peak      %*s", SIZE_COLUMNS, size_text(device->peak_bytes, first));
     (void)printf("\n  card      %*s", SIZE_COLUMNS, size_text(device->total_bytes, first));
     (void)printf("   %s\n", dump_uuid_text(device->uuid, uuid));

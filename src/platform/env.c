@@ -276,7 +276,7 @@ static int simulate_read(const struct variable *variable, const char *value, str
 #else
     (void)settings;
     return fault_set(fault,
-                     "%s: '%.*s' asks for the simulator, which this build is without; unset it, or build "
+                     "%s: '%.*s' asks for the simulator, which this build is without; leave it out, or build "
                      "with --enable-simulator",
                      variable->name, QUOTE_BYTES, value);
 #endif

@@ -266,6 +266,20 @@ static void test_table(void **state)
     assert_string_equal(stage->out, wanted);
 }
 
+/* What is available to one slot alone is told from what anybody can have. */
+static void test_table_reserve(void **state)
+{
+    static const struct slot_terms terms = {.has_reserve = true, .reserve_bytes = 5 * GIB};
+    struct stage *stage = *state;
+    struct ledger_fault fault;
+    const struct ledger_claim *claim = row_claim(stage, 0, "a", "x");
+    assert_int_equal(ledger_slot_settle(&stage->ledger, claim->slot, &terms, &fault), 0);
+    charge(stage, claim, 1 * GIB, LEDGER_KIND_LINEAR);
+    charge(stage, row_claim(stage, 1, "b", "y"), 2 * GIB, LEDGER_KIND_LINEAR);
+    (void)cubudget(stage, "dump", NULL, NULL);
+    require_text(stage->out, "  available    5.00 GiB\n  reserved     4.00 GiB of what is available, ");
+}
+
 /* A name as long as names can be keeps its columns. */
 static void test_table_long_name(void **state)
 {
@@ -457,6 +471,7 @@ int main(void)
         stage_test(test_json_idle),
         stage_test(test_orphaned),
         stage_test(test_table),
+        stage_test(test_table_reserve),
         stage_test(test_table_long_name),
         stage_test(test_terminal),
         stage_test(test_check_good),
