@@ -101,7 +101,7 @@ static void refusal_say(const struct account *account, unsigned device, uint64_t
 {
     static _Atomic(bool) said;
     char asked[SIZE_TEXT_BYTES], used[SIZE_TEXT_BYTES], bound[SIZE_TEXT_BYTES];
-    enum log_level level = __atomic_exchange_n(&said, true, __ATOMIC_RELAXED) ? LOG_INFO : LOG_WARN;
+    enum log_level level = atomic_exchange_explicit(&said, true, memory_order_relaxed) ? LOG_INFO : LOG_WARN;
     (void)size_format(bytes, asked, sizeof asked);
     if (verdict == LEDGER_OVER_LIMIT)
         log_line(
@@ -112,7 +112,8 @@ static void refusal_say(const struct account *account, unsigned device, uint64_t
             size_format(room->limit_bytes, bound, sizeof bound));
     else
         log_line(level,
-                 "slot '%s' asked for %s of device %u and is refused: %s of the budget of %s are taken (cubudget dump "
+                 "slot '%s' asked for %s of device %u and is refused: %s of the budget of %s are taken or reserved "
+                 "(cubudget dump "
                  "shows by whom)",
                  account->slot, asked, device,
                  size_format(room->committed_bytes + room->reserved_bytes + room->bid_bytes, used, sizeof used),

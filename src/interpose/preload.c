@@ -13,6 +13,12 @@
 
 __thread bool gate_inside;
 
+#ifdef ENABLE_SIMULATOR
+#define REMEDY "; cubudget run --simulate tries it without one"
+#else
+#define REMEDY "; install the NVIDIA driver, or run it without cubudget"
+#endif
+
 /* Exported by the command alone, which must work without a GPU and under any settings. */
 extern const char cubudget_command __attribute__((weak, visibility("default")));
 
@@ -27,8 +33,7 @@ __attribute__((constructor)) static void preload(void)
         log_die(EXIT_BAD_SETTINGS, "%s", fault.text);
     log_configure(settings.log_level, settings.log_file);
     if (!settings.simulate && !card_is_present())
-        log_die(EXIT_NO_DEVICE, "no GPU here: looked for %s; cubudget run --simulate tries it without one",
-                CARD_LOOKED_FOR);
+        log_die(EXIT_NO_DEVICE, "no GPU here: looked for %s" REMEDY, CARD_LOOKED_FOR);
     account_configure(&settings);
     errno = before;
 }
