@@ -341,14 +341,6 @@ void ledger_row_touch(struct ledger *ledger, unsigned row)
     atomic_store_explicit(&entry->used_ns, clock_realtime_ns(CLOCK_REALTIME_COARSE), memory_order_relaxed);
 }
 
-void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
-{
-    struct ledger_cell *cell = layout_cell(ledger, device, row);
-    atomic_store_explicit(&cell->in_flight_bytes, bytes_less(word_of(&cell->in_flight_bytes), bytes),
-                          memory_order_release);
-    cell_change(cell);
-}
-
 void ledger_settle(struct ledger *ledger, unsigned row, unsigned device, uint64_t charged_bytes, uint64_t actual_bytes)
 {
     struct ledger_cell *cell = layout_cell(ledger, device, row);
@@ -361,6 +353,11 @@ void ledger_settle(struct ledger *ledger, unsigned row, unsigned device, uint64_
                               bytes_less(word_of(&cell->committed_bytes), charged_bytes - actual_bytes),
                               memory_order_release);
     cell_change(cell);
+}
+
+void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
+{
+    ledger_settle(ledger, row, device, bytes, bytes);
 }
 
 void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
