@@ -23,13 +23,15 @@ struct shares {
 /* Invariant: reachable by its address while it is in the table, in its owner's list while it is not freed. */
 struct block {
     struct block *next, *previous; /* its owner's, or the list of the dead */
-    CUcontext owner;
+    CUcontext owner;               /* NULL: of no context, and in no context's list */
+    unsigned device;               /* the machine's number of the card it lies on */
     uint64_t base, granules;
     uint64_t bytes, id;    /* as asked for; of a block that is not shared */
     unsigned char *data;   /* where the bytes are: at base itself for managed memory */
     struct shares *shares; /* NULL: all of it is one allocation */
     unsigned holds;        /* copies at work on it */
     bool managed, freed;
+    bool uncharged; /* its granules are paid for by something else: a pool, a handle of physical memory */
 };
 
 /* Gives a block of that many granules an address and bytes, in the low 4 GiB if asked. False: no room. */

@@ -9,6 +9,14 @@ CUresult device_check(CUdevice device)
     return device < 0 || (unsigned)device >= sim_process.device_count ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
 }
 
+CUdevice device_ordinal(unsigned physical)
+{
+    for (unsigned i = 0; i < sim_process.device_count; i++)
+        if (sim_process.physical[i] == physical)
+            return (CUdevice)i;
+    return 0;
+}
+
 SIM_API CUresult cuDeviceGetCount(int *count)
 {
     SIM_ENTER();

@@ -17,11 +17,6 @@ uint64_t memory_next_id(void)
     return ++last_id;
 }
 
-static unsigned block_device(const struct block *block)
-{
-    return sim_process.physical[block->owner->device];
-}
-
 static void block_link(struct block *block)
 {
     block->previous = NULL;
@@ -52,6 +47,7 @@ static struct block *block_new(CUcontext owner, uint64_t granules, bool managed,
     struct block *block = calloc(1, sizeof(*block));
     if (block) {
         block->owner = owner;
+        block->device = device;
         block->granules = granules;
         block->managed = managed;
         if (address_take(block, low)) {
@@ -68,9 +64,11 @@ static struct block *block_new(CUcontext owner, uint64_t granules, bool managed,
  * have it; else the last span_release will. */
 static bool block_end(struct block *block)
 {
-    block_unlink(block);
+    if (block->owner)
+        block_unlink(block);
     block->freed = true;
-    machine_credit(&sim_process.machine, block_device(block), block->granules * GRANULE_BYTES);
+    if (!block->uncharged)
+        machine_credit(&sim_process.machine, block->device, block->granules * GRANULE_BYTES);
     return block->holds == 0;
 }
 
@@ -195,6 +193,7 @@ bool memory_find(uint64_t address, struct allocation *allocation)
                                       .block = block,
                                       .managed = block->managed,
                                       .owner = block->owner,
+                                      .device = block->device,
                                       .id = block->id};
     if (block->shares) {
         unsigned first = block->shares->first[(address - block->base) / UNIT_BYTES];

@@ -4,7 +4,8 @@
 #include <string.h>
 
 struct answer {
-    CUcontext owner;
+    CUcontext owner; /* NULL: of no context */
+    CUdevice device;
     uint64_t base, bytes, id;
     unsigned type;
     bool managed, host;
@@ -18,6 +19,7 @@ static bool pointer_look(uint64_t address, struct answer *answer)
     bool device = memory_find(address, &allocation);
     if (device)
         *answer = (struct answer){.owner = allocation.owner,
+                                  .device = device_ordinal(allocation.device),
                                   .base = allocation.base,
                                   .bytes = allocation.bytes,
                                   .id = allocation.id,
@@ -26,6 +28,7 @@ static bool pointer_look(uint64_t address, struct answer *answer)
                                   .host = allocation.managed};
     else if (range)
         *answer = (struct answer){.owner = range->owner,
+                                  .device = range->owner->device,
                                   .base = range->address,
                                   .bytes = range->bytes,
                                   .id = range->id,
@@ -73,7 +76,7 @@ static CUresult attribute_put(const struct answer *answer, int attribute, uint64
     case CU_POINTER_ATTRIBUTE_IS_MANAGED:
         return value_put_bool(data, answer->managed);
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-        return value_put_u32(data, (unsigned)answer->owner->device);
+        return value_put_u32(data, (unsigned)answer->device);
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
         return value_put(data, &answer->base, sizeof(answer->base));
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE:

@@ -65,6 +65,8 @@ extern struct sim_process sim_process;
 
 CUresult process_enter(const char *name);
 CUresult device_check(CUdevice device);
+/* This process's number of a card of the machine. */
+CUdevice device_ordinal(unsigned physical);
 /* Starts the thread that watches for deaths, or waits to. */
 void watch_start(struct machine *machine);
 void sim_lock(void);
@@ -106,7 +108,8 @@ struct allocation {
     uint64_t base, bytes; /* as asked for */
     struct block *block;
     bool managed;
-    CUcontext owner;
+    CUcontext owner; /* NULL: of no context */
+    unsigned device; /* the machine's number */
     uint64_t id;
 };
 
