@@ -50,7 +50,11 @@ enum { OWNER_NONE = 0 };
 
 /* What linear memory of that size physically costs, before it is known whether it shares a block: whole 2 MiB blocks.
  * UINT64_MAX where that passes what 64 bits hold. */
-uint64_t linear_cost(uint64_t bytes);
+#define BLOCK_BYTES (2ULL << 20) /* what the driver takes at a time: measured, cuMemAlloc of 1 byte costs it */
+static inline uint64_t linear_cost(uint64_t bytes)
+{
+    return bytes > UINT64_MAX - BLOCK_BYTES ? UINT64_MAX : (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+}
 
 /* Charges `bytes` of `kind` to the device and owner of the thread's current context. True: granted, fill in and go on.
  * False with *passes set: nothing to charge (unattached, no context, a context of an unknown device): let the driver

@@ -134,8 +134,8 @@ static enum ledger_verdict bid_look(struct account *account, unsigned device, st
     return verdict;
 }
 
-static bool admit_slowly(struct account *account, unsigned device, struct ledger_bid *bid, enum ledger_verdict verdict,
-                         struct ledger_room *room)
+static __attribute__((noinline)) bool admit_slowly(struct account *account, unsigned device, struct ledger_bid *bid,
+                                                   enum ledger_verdict verdict, struct ledger_room *room)
 {
     struct patience patience = {.started_ms = now_ms(), .nap_us = NAP_FIRST_US};
     int before = errno;

@@ -12,13 +12,7 @@
 #include "platform/log.h"
 #include "platform/testpoint.h"
 
-#define BLOCK_BYTES (2ULL << 20) /* what the driver takes at a time: measured, cuMemAlloc of 1 byte costs it */
 #define SMALL_BYTES (1ULL << 20) /* larger requests get blocks of their own */
-
-uint64_t linear_cost(uint64_t bytes)
-{
-    return bytes > UINT64_MAX - BLOCK_BYTES ? UINT64_MAX : (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
-}
 
 /* --- asking ---------------------------------------------------------------------------------------------------------- */
 
@@ -107,14 +101,15 @@ static void entry_credit(struct account *account, const struct allocation *entry
 /* Counts a small allocation in its block; returns what that costs. */
 static uint64_t block_enter(struct account *account, const struct allocation *entry)
 {
-    struct allocation block = *entry, replaced;
-    block.pointer = entry->pointer & ~(BLOCK_BYTES - 1);
-    block.bytes = 1;
-    struct allocation *there = allocmap_find(&account->blocks, block.pointer);
-    if (there != NULL && there->owner == block.owner) {
+    uint64_t base = entry->pointer & ~(BLOCK_BYTES - 1);
+    struct allocation *there = allocmap_find(&account->blocks, base);
+    if (__builtin_expect(there != NULL && there->owner == entry->owner, 1)) {
         there->bytes++;
         return 0;
     }
+    struct allocation block = *entry, replaced;
+    block.pointer = base;
+    block.bytes = 1;
     if (there != NULL) { /* of a context that has ended, and whose books are not closed yet */
         books_credit(account, there->device, (enum ledger_kind)there->kind, BLOCK_BYTES);
         *there = block;
