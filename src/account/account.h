@@ -62,6 +62,9 @@ static inline uint64_t linear_cost(uint64_t bytes)
 bool account_ask(const struct driver *driver, enum ledger_kind kind, uint64_t bytes, struct charge *charge,
                  bool *passes);
 
+/* The same for a device that the call itself names, whatever context is current, for memory that outlives all contexts. */
+bool account_ask_device(CUdevice ordinal, enum ledger_kind kind, uint64_t bytes, struct charge *charge, bool *passes);
+
 /* The driver returned `pointer`, which physically takes linear_cost(actual_bytes). */
 void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t actual_bytes);
 

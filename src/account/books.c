@@ -63,6 +63,22 @@ bool account_ask(const struct driver *driver, enum ledger_kind kind, uint64_t by
     return granted;
 }
 
+bool account_ask_device(CUdevice ordinal, enum ledger_kind kind, uint64_t bytes, struct charge *charge, bool *passes)
+{
+    struct account *account = account_get();
+    const struct account_device *device = account != NULL ? account_device_of(account, ordinal) : NULL;
+    *passes = true;
+    if (device == NULL || bytes == 0)
+        return false;
+    *passes = false;
+    *charge =
+        (struct charge){.device = account_number(account, device), .kind = kind, .owner = OWNER_NONE, .bytes = bytes};
+    brief_lock_take(&account->books);
+    bool granted = admit(account, charge->device, bytes);
+    brief_lock_give(&account->books);
+    return granted;
+}
+
 /* --- recording -------------------------------------------------------------------------------------------------------- */
 
 void books_settle(struct account *account, unsigned device, enum ledger_kind kind, uint64_t charged_bytes,
