@@ -72,8 +72,9 @@ void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t a
 void account_abandon(const struct charge *charge);
 
 /* The driver has freed `pointer`: what it was charged is credited. Does nothing for a pointer that is not one of ours. After
- * the call and not before: until it returns, the memory is on the card. */
-void account_freed(CUdeviceptr pointer);
+ * the call and not before: until it returns, the memory is on the card. True: it was handed out of a pool, which may have
+ * shrunk. */
+bool account_freed(CUdeviceptr pointer);
 
 /* --- contexts -------------------------------------------------------------------------------------------------------- */
 
