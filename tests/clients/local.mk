@@ -27,6 +27,6 @@ tests_clients_story_linked_SOURCES = tests/clients/story_linked.c tests/clients/
 tests_clients_story_linked_LDADD = src/sim/libcuda.la src/sim/libnvidia-ml.la
 tests_clients_story_linked_LDFLAGS = $(AM_LDFLAGS) -no-install
 
-TESTS += tests/clients/routes tests/clients/stories tests/clients/numba
+TESTS += tests/clients/routes tests/clients/stories tests/clients/drift tests/clients/numba
 endif
-dist_check_SCRIPTS += tests/clients/routes tests/clients/stories tests/clients/numba
+dist_check_SCRIPTS += tests/clients/routes tests/clients/stories tests/clients/drift tests/clients/numba
