@@ -401,15 +401,16 @@ static void info_read(CUcontext context, uint64_t *free_bytes, uint64_t *total_b
     *free_bytes = shared->memory_bytes - shared->baseline_bytes - used_bytes;
 }
 
+/* Measured: either output may be NULL, or both. */
 SIM_API CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 {
     SIM_ENTER_CONTEXT(context);
     uint64_t free_now, total;
-    if (!free_bytes || !total_bytes)
-        return CUDA_ERROR_INVALID_VALUE;
     info_read(context, &free_now, &total);
-    *free_bytes = free_now;
-    *total_bytes = total;
+    if (free_bytes)
+        *free_bytes = free_now;
+    if (total_bytes)
+        *total_bytes = total;
     return CUDA_SUCCESS;
 }
 
@@ -417,11 +418,11 @@ SIM_API CUresult cuMemGetInfo(unsigned *free_bytes, unsigned *total_bytes)
 {
     SIM_ENTER_CONTEXT(context);
     uint64_t free_now, total;
-    if (!free_bytes || !total_bytes)
-        return CUDA_ERROR_INVALID_VALUE;
     info_read(context, &free_now, &total);
-    *free_bytes = free_now > UINT32_MAX ? UINT32_MAX : (unsigned)free_now;
-    *total_bytes = total > UINT32_MAX ? UINT32_MAX : (unsigned)total;
+    if (free_bytes)
+        *free_bytes = free_now > UINT32_MAX ? UINT32_MAX : (unsigned)free_now;
+    if (total_bytes)
+        *total_bytes = total > UINT32_MAX ? UINT32_MAX : (unsigned)total;
     return CUDA_SUCCESS;
 }
 
