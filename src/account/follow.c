@@ -104,6 +104,7 @@ void account_tick(void)
         claiming_give(account);
     }
     brief_lock_take(&account->books);
+    handles_look(account);
     ledger_row_touch(account->ledger, account->claim.row);
     brief_lock_give(&account->books);
     errno = before;

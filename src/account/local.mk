@@ -6,6 +6,7 @@ account_sources = \
     src/account/books.c \
     src/account/contexts.c \
     src/account/follow.c \
+    src/account/handles.c src/account/handles.h \
     src/account/overhead.c \
     src/account/state.h
 

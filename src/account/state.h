@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include "account/account.h"
 #include "account/allocmap.h"
+#include "account/handles.h"
 #include "ledger/ledger.h"
 #include "platform/futex.h"
 
@@ -34,6 +35,7 @@ struct account {
     struct ledger_claim claim;
     struct allocmap allocations, blocks, contexts;
     struct allocmap reused; /* addresses whose last owner's free is still on its way here, and how many such */
+    struct handles handles;
     uint32_t next_owner;
     uint32_t ending; /* the owner that the driver may be ending just now; OWNER_NONE: none */
     /* Written while attaching or under claiming: */

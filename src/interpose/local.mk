@@ -6,11 +6,13 @@ interpose_sources = \
     src/interpose/dlsym.S \
     src/interpose/gate.h \
     src/interpose/hooks.def src/interpose/hooks.h \
+    src/interpose/import.c \
     src/interpose/init.c \
     src/interpose/linear.c \
     src/interpose/preload.c \
     src/interpose/query.c \
-    src/interpose/resolve.c src/interpose/resolve.h
+    src/interpose/resolve.c src/interpose/resolve.h \
+    src/interpose/vmm.c
 
 preload_ldflags = $(AM_LDFLAGS) -module -avoid-version -shared -Wl,--version-script=src/interpose/exports.map \
     -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete
