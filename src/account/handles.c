@@ -56,10 +56,9 @@ static memory_name memory_add(struct handles *handles, unsigned device, uint64_t
         index = handles->memory_count++;
     }
     struct memory *memory = &handles->memory[index];
-    *memory = (struct memory){.bytes = bytes, .life = memory->life + 1, .references = 1, .device = (uint8_t)device};
-    if (memory->life == 0) /* came round: 0 is "none" */
-        memory->life = 1;
-    return (memory_name)memory->life << 32 | index;
+    uint32_t life = memory->life + 1 != 0 ? memory->life + 1 : 1; /* where it came round: 0 is "none" */
+    *memory = (struct memory){.bytes = bytes, .life = life, .references = 1, .device = (uint8_t)device};
+    return (memory_name)life << 32 | index;
 }
 
 /* Whether the descriptor still is what was exported. A number that leads to the same device again would be taken for it: the
@@ -165,21 +164,22 @@ static memory_name value_name(const struct handles *handles, uint64_t handle)
     return value != NULL ? value->bytes : 0;
 }
 
-/* One reference, which the memory counts already, goes by this value. */
+/* One reference, which the memory counts already, goes by this value. What went by it before and is something else was
+ * released, or the driver would not have handed the value out again; its books are not closed yet. */
 static void value_enter(struct account *account, uint64_t handle, memory_name name)
 {
-    struct allocation *there = allocmap_find(&account->handles.values, handle), replaced;
-    struct allocation entry = {.pointer = handle, .bytes = name, .owner = 1};
-    if (there == NULL) {
-        if (allocmap_insert(&account->handles.values, &entry, &replaced) < 0)
-            log_line(LOG_WARN, "no memory for the books: memory of cuMemCreate stays charged until its process ends");
-    } else if (there->bytes == name)
-        there->owner++;
-    else { /* released, or the driver would not have handed the value out again; its books are not closed yet */
-        replaced = *there;
-        *there = entry;
-        references_drop(account, replaced.bytes, replaced.owner);
+    bool fresh;
+    struct allocation *value = allocmap_enter(&account->handles.values, handle, &fresh);
+    if (value == NULL) {
+        log_line(LOG_WARN, "no memory for the books: memory of cuMemCreate stays charged until its process ends");
+        return;
     }
+    memory_name before = fresh ? name : value->bytes;
+    uint32_t references = value->owner;
+    value->bytes = name;
+    value->owner = before == name ? references + 1 : 1;
+    if (before != name)
+        references_drop(account, before, references);
 }
 
 void handle_record(const struct charge *charge, uint64_t handle)
@@ -226,7 +226,6 @@ memory_name handle_release_begin(uint64_t handle)
 void handle_release_end(memory_name name, uint64_t handle, bool released)
 {
     struct account *account = account_get();
-    struct allocation removed;
     if (account == NULL || name == 0 || !released)
         return;
     TESTPOINT("handle.released");
@@ -234,7 +233,7 @@ void handle_release_end(memory_name name, uint64_t handle, bool released)
     struct allocation *value = allocmap_find(&account->handles.values, handle);
     if (value != NULL && value->bytes == name) {
         if (--value->owner == 0)
-            (void)allocmap_remove(&account->handles.values, handle, &removed);
+            allocmap_drop(&account->handles.values, value);
         references_drop(account, name, 1);
     }
     brief_lock_give(&account->books);
@@ -243,52 +242,84 @@ void handle_release_end(memory_name name, uint64_t handle, bool released)
 
 /* --- mappings ------------------------------------------------------------------------------------------------------------- */
 
-memory_name handle_map_begin(uint64_t handle)
+static void mapping_fill(struct allocation *entry, size_t bytes, memory_name name)
+{
+    uint64_t pages = (uint64_t)bytes >> PAGE_SHIFT;
+    entry->bytes = name;
+    entry->owner = pages < UINT32_MAX ? (uint32_t)pages : UINT32_MAX;
+}
+
+/* The address is entered before the call where nothing is known to be mapped there: nearly always all is done when the driver
+ * agrees. */
+struct mapping_begun handle_map_begin(uint64_t handle, CUdeviceptr address, size_t bytes)
 {
     struct account *account = account_get();
-    if (account == NULL)
-        return 0;
+    struct mapping_begun begun = {0};
+    if (account == NULL || address == 0)
+        return begun;
     brief_lock_take(&account->books);
     memory_name name = value_name(&account->handles, handle);
     struct memory *memory = memory_of(&account->handles, name);
-    if (memory != NULL)
+    if (memory != NULL) {
+        struct allocation *entry = allocmap_enter(&account->handles.mapped, address, &begun.entered);
         memory->mappings++;
+        begun.name = name;
+        begun.stale = entry != NULL && !begun.entered;
+        if (entry != NULL && begun.entered)
+            mapping_fill(entry, bytes, name);
+    } else
+        begun.stale = allocmap_find(&account->handles.mapped, address) != NULL;
     brief_lock_give(&account->books);
-    return memory != NULL ? name : 0;
+    return begun;
 }
 
-void handle_map_end(memory_name name, CUdeviceptr address, size_t bytes, bool mapped)
+static void mapping_refused(struct account *account, const struct mapping_begun *begun, CUdeviceptr address)
+{
+    struct allocation *there = allocmap_find(&account->handles.mapped, address);
+    if (begun->entered && there != NULL && there->bytes == begun->name)
+        allocmap_drop(&account->handles.mapped, there);
+    mapping_drop(account, begun->name);
+}
+
+/* What was known to be mapped there was unmapped by a way that we do not see. */
+static void mapping_replace(struct account *account, const struct mapping_begun *begun, CUdeviceptr address,
+                            size_t bytes)
+{
+    struct allocation *there = allocmap_find(&account->handles.mapped, address);
+    if (there == NULL)
+        return;
+    memory_name before = there->bytes;
+    if (begun->name != 0)
+        mapping_fill(there, bytes, begun->name);
+    else
+        allocmap_drop(&account->handles.mapped, there);
+    mapping_drop(account, before);
+}
+
+void handle_map_end(const struct mapping_begun *begun, CUdeviceptr address, size_t bytes, bool mapped)
 {
     struct account *account = account_get();
-    uint64_t pages = (uint64_t)bytes >> PAGE_SHIFT;
-    struct allocation entry = {
-        .pointer = address, .bytes = name, .owner = pages < UINT32_MAX ? (uint32_t)pages : UINT32_MAX};
-    struct allocation replaced;
-    if (account == NULL || (name == 0 && !mapped))
+    if (account == NULL || (mapped && !begun->stale) || (!mapped && begun->name == 0))
         return;
     brief_lock_take(&account->books);
-    int result = 0;
-    if (!mapped)
-        mapping_drop(account, name);
-    else if (name == 0)
-        result = allocmap_remove(&account->handles.mapped, address, &replaced);
+    if (mapped)
+        mapping_replace(account, begun, address, bytes);
     else
-        result = allocmap_insert(&account->handles.mapped, &entry, &replaced);
-    if (result == 1) /* unmapped by a way that we do not see */
-        mapping_drop(account, replaced.bytes);
+        mapping_refused(account, begun, address);
     brief_lock_give(&account->books);
-    if (result < 0)
-        log_line(LOG_WARN, "no memory for the books: memory of cuMemCreate stays charged until its process ends");
 }
 
 /* Ends the mapping at an address; returns how long it was, 0 where we know of none. */
 static uint64_t mapping_remove(struct account *account, CUdeviceptr address)
 {
-    struct allocation removed;
-    if (!allocmap_remove(&account->handles.mapped, address, &removed))
+    struct allocation *entry = allocmap_find(&account->handles.mapped, address);
+    if (entry == NULL)
         return 0;
-    mapping_drop(account, removed.bytes);
-    return (uint64_t)removed.owner << PAGE_SHIFT;
+    memory_name name = entry->bytes;
+    uint64_t bytes = (uint64_t)entry->owner << PAGE_SHIFT;
+    allocmap_drop(&account->handles.mapped, entry);
+    mapping_drop(account, name);
+    return bytes;
 }
 
 /* Searches the whole table. A removal moves entries back towards the place it made free, so no entry is passed by. */

@@ -38,8 +38,13 @@ memory_name handle_release_begin(uint64_t handle);
 void handle_release_end(memory_name name, uint64_t handle, bool released);
 
 /* Around cuMemMap. */
-memory_name handle_map_begin(uint64_t handle);
-void handle_map_end(memory_name name, CUdeviceptr address, size_t bytes, bool mapped);
+struct mapping_begun {
+    memory_name name; /* 0: memory that we do not know */
+    bool entered;     /* the address is known already */
+    bool stale;       /* something else is known to be mapped there */
+};
+struct mapping_begun handle_map_begin(uint64_t handle, CUdeviceptr address, size_t bytes);
+void handle_map_end(const struct mapping_begun *begun, CUdeviceptr address, size_t bytes, bool mapped);
 
 /* cuMemUnmap has ended every mapping that lies in the range. */
 void handle_unmapped(CUdeviceptr address, size_t bytes);

@@ -66,9 +66,9 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuMemMap(address, bytes, offset, handle, flags);
-    memory_name name = handle_map_begin(handle);
+    struct mapping_begun begun = handle_map_begin(handle, address, bytes);
     CUresult result = driver->cuMemMap(address, bytes, offset, handle, flags);
-    handle_map_end(name, address, bytes, result == CUDA_SUCCESS);
+    handle_map_end(&begun, address, bytes, result == CUDA_SUCCESS);
     gate_leave();
     return result;
 }

@@ -147,9 +147,15 @@ static void release(uint64_t handle)
     handle_release_end(handle_release_begin(handle), handle, true);
 }
 
+static void map_try(uint64_t handle, uint64_t address, uint64_t bytes, bool succeeds)
+{
+    struct mapping_begun begun = handle_map_begin(handle, address, bytes);
+    handle_map_end(&begun, address, bytes, succeeds);
+}
+
 static void map(uint64_t handle, uint64_t address, uint64_t bytes)
 {
-    handle_map_end(handle_map_begin(handle), address, bytes, true);
+    map_try(handle, address, bytes, true);
 }
 
 static void retain(uint64_t handle, uint64_t address)
@@ -277,17 +283,37 @@ static void refusals_of_the_driver_change_nothing(void **state)
     account_abandon(&charge);
     assert_int_equal(used(), 0);
     create(0, H, BLOCK);
-    handle_map_end(handle_map_begin(H), AT, BLOCK, false);
+    map_try(H, AT, BLOCK, false);
     handle_release_end(handle_release_begin(H), H, false);
     struct shareable shareable = {.is_descriptor = true, .descriptor = 0};
     handle_export_end(handle_export_begin(H), &shareable, false);
     assert_int_equal(handle_import_begin(&shareable), 0);
     assert_int_equal(used(), BLOCK);
     map(H, AT, BLOCK);
+    create(1, OTHER, 3 * BLOCK);
+    map_try(OTHER, AT, BLOCK, false); /* there is something already */
+    release(OTHER);
+    assert_int_equal(used(), BLOCK);
     handle_retain_end(handle_retain_begin(AT), 0, false);
     release(H);
     assert_int_equal(used(), BLOCK);
     handle_unmapped(AT, BLOCK);
+}
+
+/* What the books take to be mapped at an address went by a way that they do not see. */
+static void address_mapped_again(void **state)
+{
+    (void)state;
+    create(0, H, BLOCK);
+    create(1, OTHER, 3 * BLOCK);
+    map(H, AT, BLOCK);
+    release(H);
+    map(OTHER, AT, 3 * BLOCK);
+    assert_int_equal(used_on(0), 0);
+    release(OTHER);
+    assert_int_equal(used_on(1), 3 * BLOCK);
+    map(THIRD, AT, BLOCK); /* not charged */
+    assert_int_equal(used(), 0);
 }
 
 /* A thread has released a handle and not come back to the books; another is given the same value meanwhile. */
@@ -320,10 +346,10 @@ static void mapping_and_release_at_once(void **state)
 {
     (void)state;
     create(0, H, BLOCK);
-    memory_name mapping = handle_map_begin(H);
+    struct mapping_begun mapping = handle_map_begin(H, AT, BLOCK);
     release(H);
     assert_int_equal(used(), BLOCK);
-    handle_map_end(mapping, AT, BLOCK, true);
+    handle_map_end(&mapping, AT, BLOCK, true);
     memory_name retaining = handle_retain_begin(AT);
     handle_unmapped(AT, BLOCK);
     assert_int_equal(used(), BLOCK);
@@ -331,9 +357,9 @@ static void mapping_and_release_at_once(void **state)
     release(H);
     assert_int_equal(used(), 0);
     create(0, H, BLOCK);
-    mapping = handle_map_begin(H);
+    mapping = handle_map_begin(H, AT, BLOCK);
     release(H);
-    handle_map_end(mapping, AT, BLOCK, false);
+    handle_map_end(&mapping, AT, BLOCK, false);
 }
 
 /* --- exports and imports -------------------------------------------------------------------------------------------------------- */
@@ -589,6 +615,7 @@ int main(void)
         HANDLES(retained_by_address),
         HANDLES(what_is_not_ours_changes_nothing),
         HANDLES(refusals_of_the_driver_change_nothing),
+        HANDLES(address_mapped_again),
         HANDLES(value_handed_out_again_at_once),
         HANDLES(mapping_and_release_at_once),
         HANDLES(own_memory_imported_is_held_twice),
