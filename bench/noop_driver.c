@@ -51,6 +51,14 @@ static char context_place, pool_place;
     F(cuMemAllocAsync, "cuMemAllocAsync", 11020, (CUdeviceptr * pointer, size_t bytes, CUstream stream))               \
     F(cuMemFreeAsync, "cuMemFreeAsync", 11020, (CUdeviceptr pointer, CUstream stream))                                 \
     F(cuStreamIsCapturing, "cuStreamIsCapturing", 10000, (CUstream stream, int *status))                               \
+    F(cuMemCreate, "cuMemCreate", 10020,                                                                               \
+      (CUmemGenericAllocationHandle * handle, size_t bytes, const CUmemAllocationProp *prop,                           \
+       unsigned long long flags))                                                                                      \
+    F(cuMemMap, "cuMemMap", 10020,                                                                                     \
+      (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,                          \
+       unsigned long long flags))                                                                                      \
+    F(cuMemUnmap, "cuMemUnmap", 10020, (CUdeviceptr address, size_t bytes))                                            \
+    F(cuMemRelease, "cuMemRelease", 10020, (CUmemGenericAllocationHandle handle))                                      \
     F(cuGetErrorName, "cuGetErrorName", 6000, (CUresult error, const char **name))                                     \
     F(cuGetProcAddress, "cuGetProcAddress", 11030, (const char *name, void **function, int version, uint64_t flags))   \
     F(cuGetProcAddress_v2, "cuGetProcAddress", 12000,                                                                  \
@@ -228,6 +236,30 @@ CUresult cuStreamIsCapturing(CUstream stream, int *status)
     (void)stream;
     *status = CU_STREAM_CAPTURE_STATUS_NONE;
     return CUDA_SUCCESS;
+}
+
+/* Handles are addresses of steps; the one released last is the next. */
+CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
+                     unsigned long long flags)
+{
+    (void)bytes;
+    return prop && flags == 0 ? cuMemAlloc_v2(handle, STEP_BYTES) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
+                  unsigned long long flags)
+{
+    return address && bytes && offset == 0 && handle && flags == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
+{
+    return address && bytes ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
+{
+    return cuMemFree_v2(handle);
 }
 
 CUresult cuGetErrorName(CUresult error, const char **name)
