@@ -18,7 +18,9 @@ src_sim_libcuda_la_SOURCES = \
     src/sim/copy.c \
     src/sim/device.c \
     src/sim/error.c \
+    src/sim/external.c \
     src/sim/host.c \
+    src/sim/ipc.c \
     src/sim/memory.c \
     src/sim/memset.c \
     src/sim/module.c \

@@ -174,6 +174,7 @@ struct host_range {
 /* The range an address lies in / forgets those of a context; under sim_lock. */
 struct host_range *host_find(uint64_t address);
 void host_end_context(CUcontext context);
+void external_end_context(CUcontext context);
 
 /* A number no other allocation of this process has ever had; under sim_lock. */
 uint64_t memory_next_id(void);
