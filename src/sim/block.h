@@ -22,9 +22,9 @@ struct shares {
 
 /* Invariant: reachable by its address while it is in the table, in its owner's list while it is not freed. */
 struct block {
-    struct block *next, *previous;  /* its owner's or its pool's, or the list of the dead */
+    struct block *next, *previous;  /* its owner's, or the list of the dead */
     CUcontext owner;                /* NULL: of no context, and in no context's list */
-    struct reservoir *reservoir;    /* of the pool it belongs to; or NULL */
+    struct reservoir *reservoir;    /* of the pool it is the arena of; or NULL */
     struct graph_allocation *graph; /* what of a graph it is the memory of; or NULL */
     unsigned device;                /* the machine's number of the card it lies on */
     uint64_t base, granules;
@@ -40,6 +40,8 @@ struct block {
 
 /* Gives a block of that many granules an address and bytes, in the low 4 GiB if asked. False: no room. */
 bool address_take(struct block *block, bool low);
+/* Gives a block that never ends addresses of its own, more than any pool needs, and bytes. False: no room. */
+bool address_take_arena(struct block *block, uint64_t alignment);
 /* Makes the address free for others. The bytes are still mapped. */
 void address_leave(struct block *block);
 /* Unmaps a block's bytes; no lock needed, its address must not have been left (managed memory is put back there). */
