@@ -24,8 +24,6 @@ uint64_t memory_next_id(void)
 /* The list a block of that kind belongs in. NULL: none. */
 static struct block **block_list(const struct block *block)
 {
-    if (block->reservoir)
-        return &block->reservoir->blocks;
     return block->owner ? &block->owner->blocks : NULL;
 }
 
@@ -237,6 +235,14 @@ bool memory_find(uint64_t address, struct allocation *allocation)
                                       .owner = block->owner,
                                       .device = block->device,
                                       .id = block->id};
+    if (block->reservoir) {
+        const struct extent *extent = reservoir_find(block->reservoir, address);
+        if (!extent)
+            return false;
+        allocation->base += extent->offset;
+        allocation->bytes = extent->asked_bytes;
+        allocation->id = extent->id;
+    }
     if (block->shares) {
         unsigned first = block->shares->first[(address - block->base) / UNIT_BYTES];
         if (first == 0)
@@ -254,9 +260,10 @@ static struct block *allocation_end(const struct allocation *allocation, const s
 {
     struct block *block = allocation->block;
     struct shares *shares = block->shares;
-    struct reservoir *reservoir = block->reservoir;
-    if (reservoir)
-        pool_freed(reservoir, allocation->base, place);
+    if (block->reservoir) {
+        pool_freed(block->reservoir, allocation->base, place);
+        return NULL;
+    }
     if (shares) {
         unsigned unit = (unsigned)((allocation->base - block->base) / UNIT_BYTES);
         for (unsigned i = unit; i < BLOCK_UNITS && shares->first[i] == unit + 1; i++) {
