@@ -14,6 +14,8 @@ sim_ldflags = $(AM_LDFLAGS) -version-info 1:0:0 -Wl,-Bsymbolic
 
 src_sim_libcuda_la_SOURCES = \
     src/sim/address.c src/sim/block.h \
+    src/sim/array.c src/sim/array.h \
+    src/sim/array_format.c src/sim/array_format.h \
     src/sim/context.c \
     src/sim/copy.c \
     src/sim/device.c \
