@@ -358,17 +358,38 @@ void account_attach(const struct driver *driver)
 
 /* --- what programs see ------------------------------------------------------------------------------------------------- */
 
-bool account_view(CUdevice ordinal, uint64_t *free_bytes, uint64_t *total_bytes)
+static void view_take(struct account *account, const struct account_device *device, uint64_t *free_bytes,
+                      uint64_t *total_bytes)
 {
-    struct account *account = account_get();
-    const struct account_device *device = account != NULL ? account_device_of(account, ordinal) : NULL;
     struct ledger_view view;
-    if (device == NULL)
-        return false;
     brief_lock_take(&account->books);
     ledger_view(account->ledger, device->index, account->claim.slot, &view);
     brief_lock_give(&account->books);
     *free_bytes = view.free_bytes;
     *total_bytes = view.total_bytes;
+}
+
+bool account_view(CUdevice ordinal, uint64_t *free_bytes, uint64_t *total_bytes)
+{
+    struct account *account = account_get();
+    const struct account_device *device = account != NULL ? account_device_of(account, ordinal) : NULL;
+    if (device == NULL)
+        return false;
+    view_take(account, device, free_bytes, total_bytes);
     return true;
+}
+
+bool account_view_uuid(const CUuuid *uuid, uint64_t *free_bytes, uint64_t *total_bytes)
+{
+    struct account *account = account_get();
+    for (unsigned i = 0; account != NULL && i < account->devices; i++) {
+        const struct account_device *device = &account->device[i];
+        if (memcmp(&device->uuid, uuid, sizeof *uuid) != 0)
+            continue;
+        view_take(account, device, free_bytes, total_bytes);
+        if (*total_bytes > device->total_bytes)
+            *total_bytes = device->total_bytes;
+        return true;
+    }
+    return false;
 }

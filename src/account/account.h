@@ -72,8 +72,9 @@ void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t a
 void account_abandon(const struct charge *charge);
 
 /* The driver has freed `pointer`: what it was charged is credited. Does nothing for a pointer that is not one of ours. After
- * the call and not before: until it returns, the memory is on the card. */
-void account_freed(CUdeviceptr pointer);
+ * the call and not before: until it returns, the memory is on the card. True: it was handed out of a pool, which may have
+ * shrunk. */
+bool account_freed(CUdeviceptr pointer);
 
 /* --- contexts -------------------------------------------------------------------------------------------------------- */
 
@@ -115,5 +116,9 @@ bool context_use(CUcontext handle, int change);
 
 /* The slot's view of a device by its CUDA ordinal. False: unattached or unknown; tell the program what the driver says. */
 bool account_view(CUdevice ordinal, uint64_t *free_bytes, uint64_t *total_bytes);
+
+/* The same by the device's uuid, with no more in all than CUDA says the card has (NVML counts what the card keeps for itself
+ * to its total). */
+bool account_view_uuid(const CUuuid *uuid, uint64_t *free_bytes, uint64_t *total_bytes);
 
 #endif

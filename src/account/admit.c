@@ -179,3 +179,14 @@ bool admit(struct account *account, unsigned device, uint64_t bytes)
     TESTPOINT("admit.granted");
     return true;
 }
+
+bool admit_at_once(struct account *account, unsigned device, uint64_t bytes)
+{
+    struct ledger_bid bid = {.bytes = bytes, .ticket = LEDGER_NO_TICKET};
+    enum ledger_verdict verdict = bid_look(account, device, &bid, NULL);
+    if (bid.standing) {
+        ledger_bid_withdraw(account->ledger, &bid);
+        account->bidding = false;
+    }
+    return verdict == LEDGER_FITS;
+}

@@ -15,7 +15,7 @@ struct allocation {
     uint64_t bytes;   /* charged; in the table of shared blocks: how many allocations lie in the block */
     uint32_t owner;
     uint8_t device, kind;
-    uint16_t uses; /* in the table of contexts: cuCtxAttach and cuCtxDetach */
+    uint16_t uses; /* of contexts: cuCtxAttach and cuCtxDetach; of pools' pointers: the number of the pool */
 };
 
 /* All zeroes is empty. Invariant: count <= capacity * 3 / 4, capacity a power of two or 0. */

@@ -103,6 +103,10 @@ void books_credit(struct account *account, unsigned device, enum ledger_kind kin
 static void entry_credit(struct account *account, const struct allocation *entry)
 {
     uint64_t bytes = entry->bytes;
+    if (__builtin_expect(entry->kind == LEDGER_KIND_POOL, 0)) { /* what is charged is the pool's reserve */
+        account->pool[entry->uses].live--;
+        return;
+    }
     if (bytes == 0) {
         uint64_t base = entry->pointer & ~(BLOCK_BYTES - 1);
         struct allocation *block = allocmap_find(&account->blocks, base), removed;
@@ -148,7 +152,7 @@ static void entry_remember(struct account *account, const struct allocation *ent
         struct allocation fresh = {.pointer = entry->pointer, .bytes = 1};
         entry_credit(account, &replaced);
         ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
-        if (replaced.owner == account->ending)
+        if (replaced.owner == account->ending && replaced.owner != OWNER_NONE)
             return; /* freed by the end of its context, whose books are not closed yet: no free of it is on its way */
         if (note != NULL)
             note->bytes++;
@@ -156,6 +160,20 @@ static void entry_remember(struct account *account, const struct allocation *ent
             (void)allocmap_insert(&account->reused, &fresh, &none);
     } else if (result < 0)
         log_line(LOG_WARN, "no memory for the books: an allocation stays charged until its context ends");
+}
+
+void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, unsigned pool)
+{
+    struct allocation entry = {
+        .pointer = pointer,
+        .bytes = bytes,
+        .owner = OWNER_NONE,
+        .device = account->pool[pool].device,
+        .kind = LEDGER_KIND_POOL,
+        .uses = (uint16_t)pool,
+    };
+    account->pool[pool].live++;
+    entry_remember(account, &entry);
 }
 
 void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t actual_bytes)
@@ -207,21 +225,24 @@ static bool free_is_noted(struct account *account, CUdeviceptr pointer)
     return true;
 }
 
-void account_freed(CUdeviceptr pointer)
+bool account_freed(CUdeviceptr pointer)
 {
     struct account *account = account_get();
     struct allocation entry;
+    bool pooled = false;
     TESTPOINT("free.driver_returned");
     if (account == NULL)
-        return;
+        return false;
     brief_lock_take(&account->books);
     bool noted = account->reused.count != 0 && free_is_noted(account, pointer);
     if (!noted && allocmap_remove(&account->allocations, pointer, &entry)) {
         entry_credit(account, &entry);
         ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+        pooled = entry.kind == LEDGER_KIND_POOL;
     }
     brief_lock_give(&account->books);
     TESTPOINT("free.credited");
+    return pooled;
 }
 
 /* --- the end of an owner ------------------------------------------------------------------------------------------------ */

@@ -10,22 +10,44 @@
 #include "cli/check.h"
 #include "platform/size.h"
 
-void check_add(struct check_list *list, bool good, const char *format, ...)
+/* NULL: no memory, and the list says so. */
+static struct check_result *result_add(struct check_list *list)
 {
     if (list->count == list->room) {
         unsigned room = list->room == 0 ? 32 : 2 * list->room;
         struct check_result *results = reallocarray(list->results, room, sizeof *results);
         if (results == NULL) {
             list->spent = true;
-            return;
+            return NULL;
         }
         list->results = results;
         list->room = room;
     }
-    struct check_result *result = &list->results[list->count++];
+    return &list->results[list->count++];
+}
+
+void check_add(struct check_list *list, bool good, const char *format, ...)
+{
+    struct check_result *result = result_add(list);
     va_list arguments;
+    if (result == NULL)
+        return;
     va_start(arguments, format);
     result->good = good;
+    result->skipped = false;
+    (void)vsnprintf(result->text, sizeof result->text, format, arguments);
+    va_end(arguments);
+}
+
+void check_skip(struct check_list *list, const char *format, ...)
+{
+    struct check_result *result = result_add(list);
+    va_list arguments;
+    if (result == NULL)
+        return;
+    va_start(arguments, format);
+    result->good = true;
+    result->skipped = true;
     (void)vsnprintf(result->text, sizeof result->text, format, arguments);
     va_end(arguments);
 }

@@ -11,6 +11,7 @@ enum { CHECK_TEXT_BYTES = 320 };
 
 struct check_result {
     bool good;
+    bool skipped; /* could not be made: neither good nor bad */
     char text[CHECK_TEXT_BYTES];
 };
 
@@ -22,7 +23,13 @@ struct check_list {
 
 void check_add(struct check_list *list, bool good, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* Notes a check that could not be made, and why. */
+void check_skip(struct check_list *list, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Does the ledger agree with itself? */
 void check_snapshot(struct check_list *list, const struct ledger *ledger, const struct snapshot *snapshot);
+
+/* Does it agree with what the driver says each process holds? False: no memory. */
+bool check_books(struct check_list *list, const struct snapshot *snapshot, const char *directory);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * cubudget check: does the ledger agree with itself, and with the simulator where there is one? One line a check.
+ * cubudget check: does the ledger agree with itself, and with the simulator where there is one? One line a check. With --books:
+ * does it agree with what the driver says each process holds? One line for each that differs.
  *
  * Programs go on meanwhile, and a charge and what the simulator holds are never changed at the same instant; so a check that
  * does not hold is made again, and counts only where it fails every time.
@@ -52,17 +53,22 @@ static void witnesses_check(struct check_list *list, const struct snapshot *snap
 }
 
 /* 0 or an exit status after saying why. */
-static int look(struct check_list *list, struct ledger *ledger, const char *directory)
+static int look(struct check_list *list, struct ledger *ledger, const char *directory, bool books)
 {
+    bool spent = false;
     static struct snapshot snapshot; /* too large for a stack that somebody may have limited */
     list->count = 0;
     if (snapshot_take(ledger, &snapshot) != 0)
         return fault_say(EXIT_NO_LEDGER, "no memory to look at %s; free some", ledger->path);
     check_add(list, true, "%s is a ledger of this version and whole", ledger->path);
-    check_snapshot(list, ledger, &snapshot);
-    witnesses_check(list, &snapshot, directory);
+    if (books) {
+        spent = !check_books(list, &snapshot, directory);
+    } else {
+        check_snapshot(list, ledger, &snapshot);
+        witnesses_check(list, &snapshot, directory);
+    }
     snapshot_free(&snapshot);
-    return list->spent ? fault_say(EXIT_NO_LEDGER, "no memory to check %s; free some", ledger->path) : 0;
+    return spent || list->spent ? fault_say(EXIT_NO_LEDGER, "no memory to check %s; free some", ledger->path) : 0;
 }
 
 static unsigned failed_count(const struct check_list *list)
@@ -73,12 +79,20 @@ static unsigned failed_count(const struct check_list *list)
     return failed;
 }
 
-static int look_patiently(struct check_list *list, struct ledger *ledger, const char *directory)
+static unsigned skipped_count(const struct check_list *list)
 {
-    int status = look(list, ledger, directory);
+    unsigned skipped = 0;
+    for (unsigned i = 0; i < list->count; i++)
+        skipped += list->results[i].skipped;
+    return skipped;
+}
+
+static int look_patiently(struct check_list *list, struct ledger *ledger, const char *directory, bool books)
+{
+    int status = look(list, ledger, directory, books);
     for (unsigned i = 1; i < LOOKS && status == 0 && failed_count(list) != 0; i++) {
         (void)nanosleep(&(struct timespec){.tv_nsec = PAUSE_MS * 1000000L}, NULL);
-        status = look(list, ledger, directory);
+        status = look(list, ledger, directory, books);
     }
     return status;
 }
@@ -86,12 +100,14 @@ static int look_patiently(struct check_list *list, struct ledger *ledger, const 
 static int results_json_print(const struct check_list *list)
 {
     json_t *checks = json_array();
-    unsigned failed = failed_count(list);
-    for (unsigned i = 0; i < list->count; i++)
-        (void)json_array_append_new(
-            checks, json_pack("{s:b, s:s}", "ok", list->results[i].good, "text", list->results[i].text));
-    json_t *root =
-        json_pack("{s:i, s:i, s:o}", "passed", (int)(list->count - failed), "failed", (int)failed, "checks", checks);
+    unsigned failed = failed_count(list), passed = list->count - failed - skipped_count(list);
+    for (unsigned i = 0; i < list->count; i++) {
+        const struct check_result *result = &list->results[i];
+        (void)json_array_append_new(checks, json_pack("{s:o, s:s}", "ok",
+                                                      result->skipped ? json_null() : json_boolean(result->good),
+                                                      "text", result->text));
+    }
+    json_t *root = json_pack("{s:i, s:i, s:o}", "passed", (int)passed, "failed", (int)failed, "checks", checks);
     if (root == NULL)
         return fault_say(EXIT_NO_LEDGER, "no memory to write JSON; free some");
     (void)json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
@@ -100,23 +116,27 @@ static int results_json_print(const struct check_list *list)
     return 0;
 }
 
-static int results_print(const struct check_list *list, bool json)
+/* `brief`: what holds is counted and not shown. */
+static int results_print(const struct check_list *list, bool json, bool brief)
 {
-    unsigned failed = failed_count(list);
+    unsigned failed = failed_count(list), skipped = skipped_count(list);
     int status = 0;
     if (json) {
         status = results_json_print(list);
     } else {
-        for (unsigned i = 0; i < list->count; i++)
-            (void)printf("%-4s %s\n", list->results[i].good ? "ok" : "FAIL", list->results[i].text);
-        (void)printf("%u passed, %u failed\n", list->count - failed, failed);
+        for (unsigned i = 0; i < list->count; i++) {
+            const struct check_result *result = &list->results[i];
+            if (!brief || !result->good || result->skipped)
+                (void)printf("%-4s %s\n", result->skipped ? "skip" : result->good ? "ok" : "FAIL", result->text);
+        }
+        (void)printf("%u passed, %u failed\n", list->count - failed - skipped, failed);
     }
     return output_finish(status != 0 ? status : failed != 0 ? EXIT_CHECK_FAILED : 0);
 }
 
 static int check_run(int argc, char **argv)
 {
-    struct ledger_options options = {.with_json = true};
+    struct ledger_options options = {.with_json = true, .with_books = true};
     struct ledger_place place;
     struct ledger ledger;
     struct check_list list = {0};
@@ -129,12 +149,12 @@ static int check_run(int argc, char **argv)
         status = ledger_open_existing(&place, &ledger);
     if (status != 0)
         return status;
-    status = look_patiently(&list, &ledger, place.directory);
+    status = look_patiently(&list, &ledger, place.directory, options.books);
     if (status == 0)
-        status = results_print(&list, options.json);
+        status = results_print(&list, options.json, options.books);
     free(list.results);
     ledger_close(&ledger);
     return status;
 }
 
-const struct command command_check = {"check", "[--json]", "check that the figures agree", check_run};
+const struct command command_check = {"check", "[--books] [--json]", "check that the figures agree", check_run};

@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include "cli/command.h"
 #include "cli/dump.h"
 #include "cli/options.h"
@@ -73,9 +74,12 @@ static int dump_run(int argc, char **argv)
         return status;
     dump.path = ledger.path;
     if (snapshot_take(&ledger, &dump.snapshot) == 0)
+        dump.drift = drift_read(place.directory, &dump.snapshot);
+    if (dump.drift != NULL)
         status = dump_print(&dump, place.directory, options.json);
     else
         status = fault_say(EXIT_NO_LEDGER, "no memory to look at %s; free some", ledger.path);
+    free(dump.drift);
     snapshot_free(&dump.snapshot);
     ledger_close(&ledger);
     return status;

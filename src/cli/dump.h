@@ -5,15 +5,17 @@
 #define CLI_DUMP_H
 
 #include <jansson.h>
+#include "cli/drift.h"
 #include "cli/witness.h"
 #include "ledger/snapshot.h"
 
-/* What is shown: the ledger's figures and, beside each simulated device, the simulator's own. */
+/* What is shown: the ledger's figures and, beside each simulated device, the simulator's own; beside each process NVML's. */
 struct dump {
     const char *path;
     struct snapshot snapshot;
     bool has_witness[LEDGER_DEVICES];
     struct witness_figures witness[LEDGER_DEVICES];
+    struct drift *drift; /* one for each process */
 };
 
 void dump_table_print(const struct dump *dump);

@@ -74,8 +74,11 @@ static json_t *slot_json(const struct snapshot_slot *slot, bool *good)
     return object;
 }
 
-static json_t *process_json(const struct snapshot *snapshot, const struct snapshot_process *process, bool *good)
+static json_t *process_json(const struct dump *dump, unsigned at, bool *good)
 {
+    const struct snapshot *snapshot = &dump->snapshot;
+    const struct snapshot_process *process = &snapshot->processes[at];
+    const struct drift *drift = &dump->drift[at];
     json_t *object = json_object(), *kinds = json_object();
     /* When a dead process died is not in the ledger; the time it holds is of its life. */
     bool alive = process->row_state == LEDGER_ROW_LIVE;
@@ -93,8 +96,8 @@ static json_t *process_json(const struct snapshot *snapshot, const struct snapsh
     for (unsigned kind = 0; kind < LEDGER_KIND_COUNT; kind++)
         put(kinds, ledger_kind_name((enum ledger_kind)kind), number(process->by_kind[kind]), good);
     put(object, "by_kind", kinds, good);
-    put(object, "driver_bytes", json_null(), good);
-    put(object, "drift_bytes", json_null(), good);
+    put(object, "driver_bytes", drift->known ? number(drift->driver_bytes) : json_null(), good);
+    put(object, "drift_bytes", drift->known ? json_integer(drift->drift_bytes) : json_null(), good);
     return object;
 }
 
@@ -108,7 +111,7 @@ json_t *dump_json(const struct dump *dump)
     for (unsigned i = 0; i < snapshot->slot_count; i++)
         good = json_array_append_new(slots, slot_json(&snapshot->slots[i], &good)) == 0 && good;
     for (unsigned i = 0; i < snapshot->process_count; i++)
-        good = json_array_append_new(processes, process_json(snapshot, &snapshot->processes[i], &good)) == 0 && good;
+        good = json_array_append_new(processes, process_json(dump, i, &good)) == 0 && good;
     put(root, "ledger", json_string(snapshot->name), &good);
     put(root, "version", number(snapshot->version), &good);
     put(root, "devices", devices, &good);

@@ -187,8 +187,24 @@ static void kinds_print(const struct snapshot_process *process, unsigned indent)
         (void)printf("\n");
 }
 
-static void processes_print(const struct snapshot *snapshot)
+/* What the driver says beside what the row says, where it can. */
+static void drift_print(const struct drift *drift, unsigned indent)
 {
+    char held[32], differs[32];
+    bool less = drift->drift_bytes < 0;
+    uint64_t bytes = less ? 0 - (uint64_t)drift->drift_bytes : (uint64_t)drift->drift_bytes;
+    if (!drift->known)
+        return;
+    (void)printf("%*sdriver %s", (int)indent, "", size_text(drift->driver_bytes, held));
+    if (bytes == 0)
+        (void)printf(", no drift\n");
+    else
+        (void)printf(", drift %s%s\n", less ? "-" : "+", size_text(bytes, differs));
+}
+
+static void processes_print(const struct dump *dump)
+{
+    const struct snapshot *snapshot = &dump->snapshot;
     enum { COMMAND_AT = 8 + 1 + SLOT_COLUMNS + 1 + 8 + 1 + SIZE_COLUMNS + 2 };
     unsigned terminal = output_columns();
     colour_set(BOLD);
@@ -206,6 +222,7 @@ static void processes_print(const struct snapshot *snapshot)
         (void)printf("  %.*s\n", (int)bytes, process->command);
         colour_set(DIM);
         kinds_print(process, 9);
+        drift_print(&dump->drift[i], 9);
         colour_set(PLAIN);
     }
 }
@@ -224,5 +241,5 @@ void dump_table_print(const struct dump *dump)
     if (snapshot->slot_count != 0)
         slots_print(snapshot);
     if (snapshot->process_count != 0)
-        processes_print(snapshot);
+        processes_print(dump);
 }

@@ -3,6 +3,7 @@
 bin_PROGRAMS += cubudget
 cubudget_SOURCES = \
     src/cli/check.c src/cli/check.h \
+    src/cli/check_books.c \
     src/cli/cmd_check.c \
     src/cli/cmd_dump.c \
     src/cli/cmd_gc.c \
@@ -10,6 +11,7 @@ cubudget_SOURCES = \
     src/cli/cmd_run.c \
     src/cli/cmd_version.c \
     src/cli/command.h \
+    src/cli/drift.c src/cli/drift.h \
     src/cli/dump.h \
     src/cli/dump_json.c \
     src/cli/dump_table.c \
@@ -22,8 +24,8 @@ cubudget_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) \
     -DBINDIR='"$(bindir)"' -DLIBDIR='"$(libdir)"' -DPKGLIBDIR='"$(pkglibdir)"'
 # The preloaded library looks for the symbol, so that the command itself is left alone.
 cubudget_LDFLAGS = $(AM_LDFLAGS) -Wl,--export-dynamic-symbol=cubudget_command
-cubudget_LDADD = libledger.la libplatform.la
+cubudget_LDADD = libledger.la libcudadriver.la libplatform.la
 if SIMULATOR
 cubudget_LDADD += libsimmachine.la
 endif
-cubudget_LDADD += $(JANSSON_LIBS)
+cubudget_LDADD += $(JANSSON_LIBS) -ldl

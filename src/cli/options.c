@@ -14,7 +14,7 @@
 #include "platform/log.h"
 #include "platform/shm.h"
 
-enum { KEY_HELP = 'h', KEY_LEDGER = 0x100, KEY_JSON };
+enum { KEY_HELP = 'h', KEY_LEDGER = 0x100, KEY_JSON, KEY_BOOKS };
 
 struct reading {
     const struct argp *outer, *argp;
@@ -112,6 +112,9 @@ static error_t ledger_parse(int key, char *argument, struct argp_state *state)
     case KEY_JSON:
         options->json = true;
         return 0;
+    case KEY_BOOKS:
+        options->books = true;
+        return 0;
     case ARGP_KEY_ARG:
         return argument_refuse(&options->base, state, argument);
     default:
@@ -121,12 +124,15 @@ static error_t ledger_parse(int key, char *argument, struct argp_state *state)
 
 enum options_result ledger_options_read(struct ledger_options *options, const char *doc, int argc, char **argv)
 {
-    const struct argp_option list[] = {
+    struct argp_option list[4] = {
         {"ledger", KEY_LEDGER, "NAME", 0, "the ledger of that name (CUBUDGET_LEDGER; \"default\")", 0},
-        {options->with_json ? "json" : NULL, options->with_json ? KEY_JSON : 0, NULL, 0,
-         options->with_json ? "as JSON, sizes in bytes" : NULL, 0},
-        {0},
     };
+    unsigned count = 1;
+    if (options->with_books)
+        list[count++] =
+            (struct argp_option){"books", KEY_BOOKS, NULL, 0, "against what the driver says each process holds", 0};
+    if (options->with_json)
+        list[count++] = (struct argp_option){"json", KEY_JSON, NULL, 0, "as JSON, sizes in bytes", 0};
     const struct argp argp = {.options = list, .parser = ledger_parse, .doc = doc};
     return options_read(&argp, &options->base, false, argc, argv);
 }

@@ -28,11 +28,12 @@ error_t argument_refuse(struct options_base *base, const struct argp_state *stat
 /* The exit status for a result that is not OPTIONS_GOOD. */
 int options_status(enum options_result result);
 
-/* --ledger and --json, for the commands that look at a ledger. */
+/* --ledger, --json and --books, for the commands that look at a ledger. */
 struct ledger_options {
     struct options_base base;
-    bool with_json; /* set before: whether --json is one of the options */
-    bool json;
+    bool with_json;  /* set before: whether --json is one of the options */
+    bool with_books; /* and --books */
+    bool json, books;
     const char *name; /* as given; NULL: not */
 };
 enum options_result ledger_options_read(struct ledger_options *options, const char *doc, int argc, char **argv);

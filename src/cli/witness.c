@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include "cli/witness.h"
 
@@ -67,6 +68,34 @@ bool witness_find(const char *directory, const uint8_t uuid[16], struct witness_
     return witness_machines_walk(directory, machine_search, &search) == 1;
 }
 
+struct holder_search {
+    const char *directory;
+    const uint8_t *uuid;
+    struct sim_holder *found;
+    unsigned places, count;
+};
+
+static int holders_search(const char *name, void *context)
+{
+    struct holder_search *search = context;
+    return sim_machine_holders(search->directory, name, search->uuid, search->found, search->places, &search->count) ==
+           0;
+}
+
+int witness_holders_read(const char *directory, const uint8_t uuid[16], struct witness_holder *holders, unsigned places)
+{
+    struct holder_search search = {.directory = directory, .uuid = uuid, .places = places};
+    search.found = calloc(places, sizeof *search.found);
+    if (search.found == NULL || witness_machines_walk(directory, holders_search, &search) != 1) {
+        free(search.found);
+        return -1;
+    }
+    for (unsigned i = 0; i < search.count && i < places; i++)
+        holders[i] = (struct witness_holder){(uint32_t)search.found[i].pid, search.found[i].used_bytes};
+    free(search.found);
+    return (int)search.count;
+}
+
 int witness_machine_remove(const char *directory, const char *name)
 {
     return sim_machine_remove(directory, name);
@@ -85,6 +114,15 @@ bool witness_find(const char *directory, const uint8_t uuid[16], struct witness_
     (void)uuid;
     (void)figures;
     return false;
+}
+
+int witness_holders_read(const char *directory, const uint8_t uuid[16], struct witness_holder *holders, unsigned places)
+{
+    (void)directory;
+    (void)uuid;
+    (void)holders;
+    (void)places;
+    return -1;
 }
 
 int witness_machines_walk(const char *directory, int (*each)(const char *name, void *context), void *context)

@@ -16,6 +16,16 @@ struct witness_figures {
 /* What the machine that has this device says. False: no machine there has it. */
 bool witness_find(const char *directory, const uint8_t uuid[16], struct witness_figures *figures);
 
+/* A living process that holds memory of a device. */
+struct witness_holder {
+    uint32_t pid; /* as /proc calls it */
+    uint64_t bytes;
+};
+
+/* Up to `places` of those of the machine that has this device; returns how many there are, or -1 where no machine has it. */
+int witness_holders_read(const char *directory, const uint8_t uuid[16], struct witness_holder *holders,
+                         unsigned places);
+
 /* Calls `each` with the name of every simulated machine in the directory, until it returns other than 0. */
 int witness_machines_walk(const char *directory, int (*each)(const char *name, void *context), void *context);
 

@@ -3,13 +3,13 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <link.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "cuda/driver.h"
+#include "cuda/object.h"
 
 _Atomic(const struct driver *) driver_current;
 static _Atomic(uintptr_t) real_dlsym;
@@ -38,37 +38,6 @@ BEFORE_SANITIZERS dlsym_function *dlsym_real(void)
 
 /* --- binding -------------------------------------------------------------------------------------------------------- */
 
-static bool name_is_driver(const char *path)
-{
-    static const char stem[] = "libcuda.so";
-    const char *slash = strrchr(path, '/');
-    return strncmp(slash != NULL ? slash + 1 : path, stem, sizeof stem - 1) == 0;
-}
-
-struct range_search {
-    uintptr_t address, first, last;
-};
-
-static int range_visit(struct dl_phdr_info *object, size_t bytes, void *context)
-{
-    struct range_search *search = context;
-    uintptr_t first = UINTPTR_MAX, last = 0;
-    (void)bytes;
-    for (unsigned i = 0; i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
-        uintptr_t start = object->dlpi_addr + segment->p_vaddr;
-        if (segment->p_type != PT_LOAD)
-            continue;
-        first = start < first ? start : first;
-        last = start + segment->p_memsz > last ? start + segment->p_memsz : last;
-    }
-    if (search->address < first || search->address >= last)
-        return 0;
-    search->first = first;
-    search->last = last;
-    return 1;
-}
-
 static void entries_find(struct driver *driver, void *handle)
 {
     dlsym_function *find = dlsym_real();
@@ -77,11 +46,7 @@ static void entries_find(struct driver *driver, void *handle)
 #define CALL(symbol, class, parameters) *(void **)(void *)&driver->symbol = find(handle, #symbol);
 #include "interpose/hooks.def"
     (void)dlerror(); /* names that an old driver lacks: not an error of the program's */
-    struct range_search search = {.address = (uintptr_t)driver->cuInit};
-    if (dl_iterate_phdr(range_visit, &search) != 0) {
-        driver->first = search.first;
-        driver->last = search.last;
-    }
+    (void)object_range_find((uintptr_t)driver->cuInit, &driver->first, &driver->last);
 }
 
 /* Publishes the table of the driver open at `handle`, which stays open for good. */
@@ -122,12 +87,11 @@ bool driver_owns(const void *address)
     const struct driver *driver = driver_bound();
     if (driver != NULL && driver_holds(driver, address))
         return true;
-    Dl_info info;
-    struct link_map *map = NULL;
-    if (dladdr1(address, &info, (void **)&map, RTLD_DL_LINKMAP) == 0 || map == NULL || !name_is_driver(map->l_name))
+    const char *path = object_path(address, "libcuda.so");
+    if (path == NULL)
         return false;
     if (driver == NULL) {
-        void *handle = dlopen(map->l_name, RTLD_NOW | RTLD_NOLOAD);
+        void *handle = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
         if (handle != NULL)
             handle_bind(handle);
     }

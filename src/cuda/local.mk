@@ -5,6 +5,8 @@ libcudadriver_la_SOURCES = \
     src/cuda/driver.c src/cuda/driver.h \
     src/cuda/nvml.c src/cuda/nvml.h \
     src/cuda/nvml_abi.h \
-    src/interpose/hooks.def
+    src/cuda/nvml_library.c src/cuda/nvml_library.h \
+    src/cuda/object.c src/cuda/object.h \
+    src/interpose/hooks.def src/interpose/nvml_hooks.def
 
 EXTRA_DIST += src/cuda/symbols.tsv

@@ -1,105 +1,114 @@
 /* What NVML says of a card's memory; nvml.h has who calls it and what synchronises it. */
 #include "config.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include "cuda/driver.h"
 #include "cuda/nvml.h"
-#include "cuda/nvml_abi.h"
+#include "cuda/nvml_library.h"
 
-enum { PROCESSES_MAX = 1024, UUID_TEXT_BYTES = 64 };
+enum {
+    PROCESSES_MAX = 1024,
+    UUID_TEXT_BYTES = 64,
+    DEVICE_UUID_BYTES = 96, /* what nvmlDeviceGetUUID may need at most */
+};
 
 typedef nvmlReturn_t process_lister(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_t *list);
 
-struct nvml {
-    nvmlReturn_t (*init)(void);
-    nvmlReturn_t (*handle_by_uuid)(const char *uuid, nvmlDevice_t *device);
-    nvmlReturn_t (*memory_info)(nvmlDevice_t device, nvmlMemory_t *memory);
-    process_lister *compute_processes, *graphics_processes;
-};
+/* Set alike by whoever comes first. */
+static _Atomic(int) state; /* 0: not initialised yet; 1: there; -1: not there */
 
-/* Filled alike by whoever comes first: several at once write the same words. */
-static _Atomic(int) state; /* 0: not looked for yet; 1: there; -1: not there */
-static struct nvml nvml;
-
-static void entry_find(void *handle, const char *name, const char *older, void *entry)
+static process_lister *compute_lister(const struct nvml_library *nvml)
 {
-    void *found = dlsym_real()(handle, name);
-    if (found == NULL && older != NULL)
-        found = dlsym_real()(handle, older);
-    __atomic_store_n((void **)entry, found, __ATOMIC_RELAXED);
+    return nvml->nvmlDeviceGetComputeRunningProcesses_v3 != NULL ? nvml->nvmlDeviceGetComputeRunningProcesses_v3
+                                                                 : nvml->nvmlDeviceGetComputeRunningProcesses_v2;
 }
 
-static bool nvml_load(void)
+static process_lister *graphics_lister(const struct nvml_library *nvml)
+{
+    return nvml->nvmlDeviceGetGraphicsRunningProcesses_v3 != NULL ? nvml->nvmlDeviceGetGraphicsRunningProcesses_v3
+                                                                  : nvml->nvmlDeviceGetGraphicsRunningProcesses_v2;
+}
+
+static bool nvml_start(const struct nvml_library *nvml)
+{
+    if (nvml == NULL || nvml->nvmlDeviceGetHandleByUUID == NULL || nvml->nvmlDeviceGetMemoryInfo == NULL ||
+        compute_lister(nvml) == NULL)
+        return false;
+    return (nvml->nvmlInit_v2 != NULL ? nvml->nvmlInit_v2() : nvml->nvmlInit()) == NVML_SUCCESS;
+}
+
+/* NVML, initialised; NULL: there is none. */
+static const struct nvml_library *nvml_load(void)
 {
     int seen = atomic_load_explicit(&state, memory_order_acquire);
-    if (seen != 0)
-        return seen > 0;
-    void *handle = dlopen("libnvidia-ml.so.1", RTLD_NOW);
-    if (handle != NULL) {
-        entry_find(handle, "nvmlInit_v2", "nvmlInit", &nvml.init);
-        entry_find(handle, "nvmlDeviceGetHandleByUUID", NULL, &nvml.handle_by_uuid);
-        entry_find(handle, "nvmlDeviceGetMemoryInfo", NULL, &nvml.memory_info);
-        entry_find(handle, "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2",
-                   &nvml.compute_processes);
-        entry_find(handle, "nvmlDeviceGetGraphicsRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v2",
-                   &nvml.graphics_processes);
+    if (seen == 0) {
+        seen = nvml_start(nvml_library_get()) ? 1 : -1;
+        atomic_store_explicit(&state, seen, memory_order_release);
     }
-    (void)dlerror();
-    bool there = handle != NULL && nvml.init != NULL && nvml.handle_by_uuid != NULL && nvml.memory_info != NULL &&
-                 nvml.compute_processes != NULL && nvml.init() == NVML_SUCCESS;
-    atomic_store_explicit(&state, there ? 1 : -1, memory_order_release);
-    return there;
+    return seen > 0 ? nvml_library_bound() : NULL;
 }
 
 static int device_open(const CUuuid *uuid, nvmlDevice_t *device)
 {
     const uint8_t *b = uuid->bytes;
+    const struct nvml_library *nvml = nvml_load();
     char text[UUID_TEXT_BYTES];
-    if (!nvml_load())
+    if (nvml == NULL)
         return -ENOSYS;
     (void)snprintf(text, sizeof text, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
                    b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
-    return nvml.handle_by_uuid(text, device) == NVML_SUCCESS ? 0 : -ENOENT;
+    return nvml->nvmlDeviceGetHandleByUUID(text, device) == NVML_SUCCESS ? 0 : -ENOENT;
 }
 
-/* What the listed processes hold; with a pid, that one alone. Returns how many were counted or -errno. */
-static int processes_sum(process_lister *lister, nvmlDevice_t device, uint32_t pid, uint64_t *bytes)
+typedef void process_visitor(const nvmlProcessInfo_t *process, void *context);
+
+/* Calls `visit` for each listed process; 0 or -errno. */
+static int processes_walk(process_lister *lister, nvmlDevice_t device, process_visitor *visit, void *context)
 {
     size_t size = PROCESSES_MAX * sizeof(nvmlProcessInfo_t);
     unsigned count = PROCESSES_MAX;
-    int counted = 0;
     if (lister == NULL)
         return 0;
     nvmlProcessInfo_t *list = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (list == MAP_FAILED)
         return -ENOMEM;
-    if (lister(device, &count, list) != NVML_SUCCESS)
-        counted = -EIO;
-    for (unsigned i = 0; counted >= 0 && i < count && i < PROCESSES_MAX; i++) {
-        if ((pid != 0 && list[i].pid != pid) || list[i].usedGpuMemory == NVML_VALUE_NOT_AVAILABLE)
-            continue;
-        *bytes += list[i].usedGpuMemory;
-        counted++;
-    }
+    int result = lister(device, &count, list) == NVML_SUCCESS ? 0 : -EIO;
+    for (unsigned i = 0; result == 0 && i < count && i < PROCESSES_MAX; i++)
+        if (list[i].usedGpuMemory != NVML_VALUE_NOT_AVAILABLE)
+            visit(&list[i], context);
     (void)munmap(list, size);
-    return counted;
+    return result;
+}
+
+struct process_sum {
+    uint32_t pid; /* 0: all */
+    unsigned counted;
+    uint64_t bytes;
+};
+
+static void process_add(const nvmlProcessInfo_t *process, void *context)
+{
+    struct process_sum *sum = context;
+    if (sum->pid != 0 && sum->pid != process->pid)
+        return;
+    sum->bytes += process->usedGpuMemory;
+    sum->counted++;
 }
 
 static int own_bytes(const CUuuid *uuid, uint64_t *bytes)
 {
+    struct process_sum sum = {.pid = (uint32_t)getpid()};
     nvmlDevice_t device;
     *bytes = 0;
     int result = device_open(uuid, &device);
-    if (result != 0)
-        return result;
-    result = processes_sum(nvml.compute_processes, device, (uint32_t)getpid(), bytes);
-    return result > 0 ? 0 : result < 0 ? result : -ENOENT;
+    if (result == 0)
+        result = processes_walk(compute_lister(nvml_library_bound()), device, process_add, &sum);
+    *bytes = sum.bytes;
+    return result == 0 && sum.counted == 0 ? -ENOENT : result;
 }
 
 static int used_bytes(const CUuuid *uuid, uint64_t *bytes)
@@ -109,7 +118,7 @@ static int used_bytes(const CUuuid *uuid, uint64_t *bytes)
     int result = device_open(uuid, &device);
     if (result != 0)
         return result;
-    if (nvml.memory_info(device, &memory) != NVML_SUCCESS)
+    if (nvml_library_bound()->nvmlDeviceGetMemoryInfo(device, &memory) != NVML_SUCCESS)
         return -EIO;
     *bytes = memory.used;
     return 0;
@@ -117,18 +126,69 @@ static int used_bytes(const CUuuid *uuid, uint64_t *bytes)
 
 static int idle_bytes(const CUuuid *uuid, uint64_t *bytes)
 {
+    struct process_sum sum = {.pid = 0};
     nvmlDevice_t device;
-    uint64_t used, held = 0;
+    uint64_t used;
     int result = device_open(uuid, &device);
     if (result == 0)
         result = used_bytes(uuid, &used);
     if (result != 0)
         return result;
-    if (processes_sum(nvml.compute_processes, device, 0, &held) < 0)
-        return -EIO;
-    (void)processes_sum(nvml.graphics_processes, device, 0, &held);
-    *bytes = used > held ? used - held : 0;
-    return 0;
+    result = processes_walk(compute_lister(nvml_library_bound()), device, process_add, &sum);
+    (void)processes_walk(graphics_lister(nvml_library_bound()), device, process_add, &sum);
+    *bytes = used > sum.bytes ? used - sum.bytes : 0;
+    return result;
+}
+
+struct holder_list {
+    struct nvml_holder *holders;
+    unsigned count, places;
+};
+
+static void holder_add(const nvmlProcessInfo_t *process, void *context)
+{
+    struct holder_list *list = context;
+    if (list->count < list->places)
+        list->holders[list->count++] = (struct nvml_holder){process->pid, process->usedGpuMemory};
+}
+
+static int holders_read(const CUuuid *uuid, struct nvml_holder *holders, unsigned places)
+{
+    struct holder_list list = {.holders = holders, .places = places};
+    nvmlDevice_t device;
+    int result = device_open(uuid, &device);
+    if (result == 0)
+        result = processes_walk(compute_lister(nvml_library_bound()), device, holder_add, &list);
+    return result == 0 ? (int)list.count : result;
+}
+
+/* The 32 hexadecimal digits of "GPU-01234567-89ab-..." or "MIG-...". */
+static bool uuid_parse(const char *text, CUuuid *uuid)
+{
+    unsigned digits = 0;
+    if (strncmp(text, "GPU-", 4) != 0 && strncmp(text, "MIG-", 4) != 0)
+        return false;
+    for (text += 4; *text != '\0'; text++) {
+        unsigned digit = *text >= '0' && *text <= '9'   ? (unsigned)(*text - '0')
+                         : *text >= 'a' && *text <= 'f' ? (unsigned)(*text - 'a') + 10
+                         : *text >= 'A' && *text <= 'F' ? (unsigned)(*text - 'A') + 10
+                                                        : 16;
+        if (*text == '-')
+            continue;
+        if (digit > 15 || digits == 2 * sizeof uuid->bytes)
+            return false;
+        uint8_t *byte = &uuid->bytes[digits++ / 2];
+        *byte = (uint8_t)(*byte << 4 | digit);
+    }
+    return digits == 2 * sizeof uuid->bytes;
+}
+
+bool nvml_device_uuid(nvmlDevice_t device, CUuuid *uuid)
+{
+    const struct nvml_library *nvml = nvml_library_bound();
+    char text[DEVICE_UUID_BYTES];
+    return nvml != NULL && nvml->nvmlDeviceGetUUID != NULL &&
+           nvml->nvmlDeviceGetUUID(device, text, sizeof text) == NVML_SUCCESS && uuid_parse(text, uuid);
 }
 
 void nvml_prepare(void)
@@ -138,7 +198,7 @@ void nvml_prepare(void)
     errno = before;
 }
 
-/* The three figures, with the program's errno kept. */
+/* The figures, with the program's errno kept. */
 #define KEEPING_ERRNO(call)                                                                                            \
     do {                                                                                                               \
         int before = errno;                                                                                            \
@@ -160,4 +220,9 @@ int nvml_used_bytes(const CUuuid *uuid, uint64_t *bytes)
 int nvml_idle_bytes(const CUuuid *uuid, uint64_t *bytes)
 {
     KEEPING_ERRNO(idle_bytes(uuid, bytes));
+}
+
+int nvml_holders_read(const CUuuid *uuid, struct nvml_holder *holders, unsigned places)
+{
+    KEEPING_ERRNO(holders_read(uuid, holders, places));
 }

@@ -1,14 +1,18 @@
 /*
- * The intercepted functions, from the table: prototypes of the wrappers that the files of this folder define, exported under
- * the driver's own names. Programs reach them by linking, dlsym and cuGetProcAddress.
+ * The intercepted functions, from the tables: prototypes of the wrappers that the files of this folder define, exported under
+ * the driver's and NVML's own names. Programs reach them by linking, dlsym and cuGetProcAddress.
  */
 #ifndef INTERPOSE_HOOKS_H
 #define INTERPOSE_HOOKS_H
 
 #include "cuda/cuda_abi.h"
 #include "cuda/driver.h"
+#include "cuda/nvml_abi.h"
 
 #define WRAP(symbol, class, parameters) __attribute__((visibility("default"))) CUresult symbol parameters;
 #include "interpose/hooks.def"
+
+#define NVML_WRAP(symbol, parameters) __attribute__((visibility("default"))) nvmlReturn_t symbol parameters;
+#include "interpose/nvml_hooks.def"
 
 #endif

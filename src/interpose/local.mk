@@ -5,12 +5,16 @@ interpose_sources = \
     src/interpose/context.c \
     src/interpose/dlsym.S \
     src/interpose/gate.h \
+    src/interpose/graph.c \
     src/interpose/hooks.def src/interpose/hooks.h \
     src/interpose/init.c \
     src/interpose/linear.c \
+    src/interpose/nvml.c src/interpose/nvml_hooks.def \
+    src/interpose/pool.c \
     src/interpose/preload.c \
     src/interpose/query.c \
-    src/interpose/resolve.c src/interpose/resolve.h
+    src/interpose/resolve.c src/interpose/resolve.h \
+    src/interpose/sync.c
 
 preload_ldflags = $(AM_LDFLAGS) -module -avoid-version -shared -Wl,--version-script=src/interpose/exports.map \
     -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete
@@ -29,8 +33,9 @@ libcubudget_testpoints_la_LIBADD = libevict.la libaccount_testpoints.la libledge
     libplatform_testpoints.la
 EXTRA_libcubudget_testpoints_la_DEPENDENCIES = src/interpose/exports.map
 
-src/interpose/exports.map: src/interpose/hooks.def
+src/interpose/exports.map: src/interpose/hooks.def src/interpose/nvml_hooks.def
 	$(AM_V_GEN)$(MKDIR_P) src/interpose && { echo '{'; echo '  global:'; echo '    dlsym;'; echo '    cubudget_*;'; \
-	  $(SED) -n 's/^WRAP(\([A-Za-z0-9_]*\),.*/    \1;/p' $(top_srcdir)/src/interpose/hooks.def; \
+	  $(SED) -n -e 's/^WRAP(\([A-Za-z0-9_]*\),.*/    \1;/p' -e 's/^NVML_WRAP(\([A-Za-z0-9_]*\),.*/    \1;/p' \
+	    $(top_srcdir)/src/interpose/hooks.def $(top_srcdir)/src/interpose/nvml_hooks.def; \
 	  echo '  local: *;'; echo '};'; } >$@.new && mv $@.new $@
 CLEANFILES += src/interpose/exports.map

@@ -35,7 +35,7 @@ static void *wrapper_of(const struct hook *hook)
 
 /* --- by pointer ----------------------------------------------------------------------------------------------------- */
 
-enum { BUCKETS = 128 }; /* a power of two, so sparse that a miss looks once */
+enum { BUCKET_BITS = 9, BUCKETS = 1 << BUCKET_BITS }; /* a power of two, so sparse that a miss looks once */
 _Static_assert(BUCKETS >= 4 * HOOKS, "the table of pointers is to stay sparse");
 
 struct pointer_table {
@@ -49,7 +49,7 @@ static _Atomic(const struct pointer_table *) pointers;
 
 static size_t bucket_of(uintptr_t real)
 {
-    return (size_t)(real * 0x9E3779B97F4A7C15ULL >> 57) % BUCKETS;
+    return (size_t)(real * 0x9E3779B97F4A7C15ULL >> (64 - BUCKET_BITS));
 }
 
 /* Builds the table for a bound driver. Several threads may: one table is published, the others are thrown away. */
@@ -99,6 +99,11 @@ BEFORE_SANITIZERS static bool name_may_be_drivers(const char *name)
     return name != NULL && name[0] == 'c' && name[1] == 'u';
 }
 
+BEFORE_SANITIZERS static bool name_may_be_nvmls(const char *name)
+{
+    return name != NULL && name[0] == 'n' && name[1] == 'v' && name[2] == 'm' && name[3] == 'l';
+}
+
 static const struct hook *hook_find(const char *name)
 {
     if (!name_may_be_drivers(name))
@@ -146,10 +151,11 @@ static void *dlsym_substituting(void *handle, const char *name, const void *call
 
 BEFORE_SANITIZERS void *dlsym_route(void *handle, const char *name)
 {
+    bool drivers = name_may_be_drivers(name);
     void *address;
     /* RTLD_NEXT and RTLD_DEFAULT look at who calls, so they get the call as it came; our exports answer by themselves. */
-    if (handle != RTLD_NEXT && handle != RTLD_DEFAULT && name_may_be_drivers(name) && !gate_is_inside()) {
-        void *(*target)(void *, const char *, const void *) = dlsym_substituting;
+    if (handle != RTLD_NEXT && handle != RTLD_DEFAULT && (drivers || name_may_be_nvmls(name)) && !gate_is_inside()) {
+        void *(*target)(void *, const char *, const void *) = drivers ? dlsym_substituting : nvml_dlsym;
         memcpy(&address, &target, sizeof address);
     } else {
         dlsym_function *target = dlsym_real();

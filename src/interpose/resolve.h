@@ -9,4 +9,7 @@ void *dlsym_route(void *handle, const char *name);
 /* The wrapper that stands for a real entry point; the pointer itself where none does. */
 void *hook_of_pointer(void *real);
 
+/* dlsym with a real handle for a name that begins as NVML's do. Called by resolve.c alone. */
+void *nvml_dlsym(void *handle, const char *name, const void *caller);
+
 #endif

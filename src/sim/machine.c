@@ -173,7 +173,7 @@ uint64_t machine_used(struct machine *machine, unsigned device)
     return used_bytes;
 }
 
-unsigned machine_holders(struct machine *machine, unsigned device, struct machine_holder *holders, unsigned places)
+unsigned machine_holders(struct machine *machine, unsigned device, struct sim_holder *holders, unsigned places)
 {
     unsigned count = 0;
     machine_lock(machine->shared);
@@ -183,7 +183,7 @@ unsigned machine_holders(struct machine *machine, unsigned device, struct machin
         if (!process->taken || process->dead || !process->used_bytes[device])
             continue;
         if (count < places)
-            holders[count] = (struct machine_holder){process->pid, process->used_bytes[device]};
+            holders[count] = (struct sim_holder){process->pid, process->used_bytes[device]};
         count++;
     }
     machine_unlock(machine->shared);
@@ -432,6 +432,26 @@ int sim_machine_read(const char *directory, const char *name, struct sim_figures
     machine_unlock(machine.shared);
     machine_close(&machine);
     return 0;
+}
+
+int sim_machine_holders(const char *directory, const char *name, const uint8_t uuid[16], struct sim_holder *holders,
+                        unsigned places, unsigned *count)
+{
+    struct machine machine;
+    char path[PATH_BYTES];
+    int result = machine_path(path, sizeof(path), directory, name);
+    if (result == 0)
+        result = machine_map(&machine, path);
+    if (result != 0)
+        return result;
+    result = -ENODEV;
+    for (unsigned device = 0; result != 0 && device < machine.shared->devices && device < SIM_DEVICES; device++)
+        if (memcmp(machine.shared->device[device].uuid, uuid, 16) == 0) {
+            *count = machine_holders(&machine, device, holders, places);
+            result = 0;
+        }
+    machine_close(&machine);
+    return result;
 }
 
 int sim_machine_remove(const char *directory, const char *name)

@@ -27,6 +27,17 @@ struct sim_figures {
  * 0; -ENOENT: no such machine; -EPROTO: not one of ours; -errno. */
 int sim_machine_read(const char *directory, const char *name, struct sim_figures *figures);
 
+/* A living process that holds memory of a device, as the simulated NVML lists it. */
+struct sim_holder {
+    int32_t pid;
+    uint64_t used_bytes;
+};
+
+/* Up to `places` of those of the machine's device with that uuid; *count says how many there are. 0; -ENODEV: the machine has
+ * no such device; and as sim_machine_read. */
+int sim_machine_holders(const char *directory, const char *name, const uint8_t uuid[16], struct sim_holder *holders,
+                        unsigned places, unsigned *count);
+
 /* Removes a machine that no process uses. 0; -EBUSY; -ENOENT; -EPROTO; -errno. */
 int sim_machine_remove(const char *directory, const char *name);
 

@@ -84,10 +84,6 @@ void machine_credit(struct machine *machine, unsigned device, uint64_t bytes);
 uint64_t machine_used(struct machine *machine, unsigned device);
 
 /* The living that hold memory of a device: up to places of them; returns how many there are. */
-struct machine_holder {
-    int32_t pid;
-    uint64_t used_bytes;
-};
-unsigned machine_holders(struct machine *machine, unsigned device, struct machine_holder *holders, unsigned places);
+unsigned machine_holders(struct machine *machine, unsigned device, struct sim_holder *holders, unsigned places);
 
 #endif

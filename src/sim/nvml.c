@@ -283,7 +283,7 @@ SIM_API nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_
 static nvmlReturn_t processes_read(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_v1_t *first_form,
                                    nvmlProcessInfo_t *second_form)
 {
-    struct machine_holder *holders = NULL;
+    struct sim_holder *holders = NULL;
     nvmlReturn_t result = device_begin(device, count);
     if (result != NVML_SUCCESS)
         return result;

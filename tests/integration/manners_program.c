@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "cuda/cuda_abi.h"
+#include "cuda/nvml_abi.h"
 
 static unsigned passed, failed;
 
@@ -42,14 +43,19 @@ static void foreign_names_come_from_their_own_library(void *other)
     int (*create)(void **) = NULL;
     CUresult (*alloc)(CUdeviceptr *, size_t) = NULL;
     CUresult (*ask)(const char *, void **, int, uint64_t) = NULL;
+    nvmlReturn_t (*tell)(nvmlDevice_t, nvmlMemory_t *) = NULL;
+    nvmlMemory_t memory = {0};
     void *place = NULL;
     CUdeviceptr pointer = 0;
     *(void **)&create = dlsym(other, "cudnnCreate");
     *(void **)&alloc = dlsym(other, "cuMemAlloc_v2");
     *(void **)&ask = dlsym(other, "cuGetProcAddress");
+    *(void **)&tell = dlsym(other, "nvmlDeviceGetMemoryInfo");
     check(create && create(&place) == 4242, "cudnnCreate comes from the library that has it");
     check(alloc && alloc(&pointer, 7) == 4243 && pointer == 7, "another library's cuMemAlloc_v2 is its own");
     check(ask && ask("cuInit", &place, 12000, 0) == 4244, "another library's cuGetProcAddress is its own");
+    check(tell && tell(NULL, &memory) == 4245 && memory.total == 1,
+          "another library's nvmlDeviceGetMemoryInfo is its own");
     check(dlsym(other, "cuInit") == NULL && dlerror() != NULL, "what it has not, it has not");
 }
 

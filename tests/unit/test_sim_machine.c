@@ -179,7 +179,7 @@ static void memory_of_the_dead_counts_until_it_is_back(void **state)
     assert_int_equal(stage_figures().device[0].used_bytes, GIB);
     assert_int_equal(machine_charge(&machine, 0, 1), -ENOMEM);
     assert_int_equal(machine_used(&machine, 0), GIB);
-    struct machine_holder holders[4];
+    struct sim_holder holders[4];
     assert_int_equal(machine_holders(&machine, 0, holders, 4), 0);
     machine.shared->release_ms = 0;
     assert_int_equal(machine_charge(&machine, 0, GIB), 0);
