@@ -2,9 +2,11 @@
  * Measures one thing in this process, with or without the preload, and prints it in nanoseconds: what bench/bench.c starts over and
  * over. usage: measure WHAT COUNT ROUNDS
  *   pair LIVE ROUNDS      cuMemAlloc + cuMemFree of 512 bytes while LIVE others are held, per pair
+ *   async N ROUNDS        cuMemAllocAsync + cuMemFreeAsync of 512 bytes in the default stream, per pair
  *   replace LIVE ROUNDS   frees one of LIVE at random and allocates again, per pair
  *   threads N ROUNDS      pairs in N threads at once, per pair of each thread
  *   gate N ROUNDS         pairs (1 live) after standard input ended: N processes start so together
+ *   vmm LIVE ROUNDS       cuMemCreate + cuMemMap + cuMemUnmap + cuMemRelease of 2 MiB while LIVE handles are held, for the four
  *   dlsym N ROUNDS        dlsym of N driver names by handle, per name
  *   missing N ROUNDS      dlsym of a name that the driver does not have, per name
  *   default N ROUNDS      dlsym(RTLD_DEFAULT) of a name of the C library, per name
@@ -21,7 +23,7 @@
 
 #include "cuda/cuda_abi.h"
 
-enum { ALLOCATION_BYTES = 512, VERSION = 12000 };
+enum { ALLOCATION_BYTES = 512, VERSION = 12000, BLOCK_BYTES = 2 << 20 };
 
 static void *driver;
 static CUcontext context;
@@ -112,6 +114,56 @@ static double replace_measure(size_t live, size_t rounds)
         CUdeviceptr *one = &held[random % live];
         if (release(*one) || alloc(one, ALLOCATION_BYTES))
             fail("a pair failed");
+    }
+    return (now_ns() - start) / (double)rounds;
+}
+
+static double async_measure(size_t rounds)
+{
+    CUresult (*alloc_async)(CUdeviceptr *, size_t, CUstream);
+    CUresult (*release_async)(CUdeviceptr, CUstream);
+    *(void **)&alloc_async = symbol("cuMemAllocAsync");
+    *(void **)&release_async = symbol("cuMemFreeAsync");
+    CUdeviceptr pointer = 0;
+    double start = now_ns();
+    for (size_t i = 0; i < rounds; i++)
+        if (alloc_async(&pointer, ALLOCATION_BYTES, NULL) || release_async(pointer, NULL))
+            fail("a pair failed");
+    return (now_ns() - start) / (double)rounds;
+}
+
+static void handles_hold(size_t live,
+                         CUresult (*create)(CUmemGenericAllocationHandle *, size_t, const CUmemAllocationProp *,
+                                            unsigned long long),
+                         const CUmemAllocationProp *prop)
+{
+    CUmemGenericAllocationHandle held;
+    for (size_t i = 0; i < live; i++)
+        if (create(&held, BLOCK_BYTES, prop, 0))
+            fail("a handle was refused");
+}
+
+static double vmm_measure(size_t live, size_t rounds)
+{
+    CUresult (*create)(CUmemGenericAllocationHandle *, size_t, const CUmemAllocationProp *, unsigned long long);
+    CUresult (*map)(CUdeviceptr, size_t, size_t, CUmemGenericAllocationHandle, unsigned long long);
+    CUresult (*unmap)(CUdeviceptr, size_t);
+    CUresult (*give)(CUmemGenericAllocationHandle);
+    CUmemGenericAllocationHandle handle = 0;
+    const CUmemAllocationProp prop = {.type = 1, .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE}};
+    const CUdeviceptr address = 1ULL << 40;
+    double start = 0;
+    *(void **)&create = symbol("cuMemCreate");
+    *(void **)&map = symbol("cuMemMap");
+    *(void **)&unmap = symbol("cuMemUnmap");
+    *(void **)&give = symbol("cuMemRelease");
+    handles_hold(live, create, &prop);
+    for (size_t i = 0; i < rounds + rounds / 10; i++) {
+        if (i == rounds / 10)
+            start = now_ns();
+        if (create(&handle, BLOCK_BYTES, &prop, 0) || map(address, BLOCK_BYTES, 0, handle, 0) ||
+            unmap(address, BLOCK_BYTES) || give(handle))
+            fail("one of the four failed");
     }
     return (now_ns() - start) / (double)rounds;
 }
@@ -216,12 +268,16 @@ int main(int count, char **words)
         live_hold(number);
         pair_measure(rounds / 10 + 1);
         result = pair_measure(rounds);
-    } else if (strcmp(what, "replace") == 0)
+    } else if (strcmp(what, "async") == 0)
+        result = async_measure(rounds);
+    else if (strcmp(what, "replace") == 0)
         result = replace_measure(number, rounds);
     else if (strcmp(what, "threads") == 0)
         result = threads_measure(number, rounds);
     else if (strcmp(what, "gate") == 0)
         result = gate_measure(rounds);
+    else if (strcmp(what, "vmm") == 0)
+        result = vmm_measure(number, rounds);
     else if (strcmp(what, "dlsym") == 0)
         result = dlsym_measure(rounds);
     else if (strcmp(what, "missing") == 0)

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include "account/account.h"
 #include "account/allocmap.h"
+#include "account/handles.h"
 #include "account/reservoir.h"
 #include "ledger/ledger.h"
 #include "platform/futex.h"
@@ -56,6 +57,7 @@ struct account {
     uint32_t graph_epoch[LEDGER_DEVICES];   /* trims seen */
     struct array_sharer array_sharer[ARRAY_SHARERS];
     uint32_t measuring, measurements; /* those under way, and those begun since attaching: drift.c */
+    struct handles handles;
     uint32_t next_owner;
     uint32_t ending; /* the owner that the driver may be ending just now; OWNER_NONE: none */
     /* Written while attaching or under claiming: */
