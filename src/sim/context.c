@@ -37,9 +37,17 @@ static bool context_is_known(CUcontext context)
     return false;
 }
 
+/* A green context lives in one life of its parent. */
+static bool context_lives(CUcontext context)
+{
+    CUcontext parent = context->parent;
+    return atomic_load(&context->alive) &&
+           (!parent || (atomic_load(&parent->alive) && atomic_load(&parent->generation) == context->parent_generation));
+}
+
 bool context_is_alive(CUcontext context)
 {
-    return context && context_is_known(context) && atomic_load(&context->alive);
+    return context && context_is_known(context) && context_lives(context);
 }
 
 /* The thread's own context is always a known one: only such are ever pushed. */
@@ -48,8 +56,10 @@ CUresult context_current(CUcontext *context)
     CUcontext top = context_top();
     if (!top)
         return CUDA_ERROR_INVALID_CONTEXT;
-    if (!atomic_load(&top->alive))
+    if (!context_lives(top))
         return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    if (top->parent)
+        top = top->parent;
     int fault = atomic_load(&top->fault);
     if (fault != CUDA_SUCCESS)
         return fault;
@@ -95,7 +105,10 @@ static void context_end(CUcontext context)
         atomic_fetch_add(&context->generation, 1);
         dead = memory_end_context(context);
         host_end_context(context);
-        machine_credit(&sim_process.machine, sim_process.physical[context->device], context_cost());
+        machine_credit(&sim_process.machine, sim_process.physical[context->device],
+                       context_cost() + context->extra_bytes);
+        context->extra_bytes = context->stack_bytes = 0;
+        context->greens = context->greens_paid = 0;
     }
     sim_unlock();
     memory_dispose(dead);
@@ -113,6 +126,31 @@ static CUcontext context_new(CUdevice device)
         contexts = context;
     }
     return context;
+}
+
+CUresult context_extend(CUcontext context, uint64_t bytes)
+{
+    if (machine_charge(&sim_process.machine, sim_process.physical[context->device], bytes) != 0)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    context->extra_bytes += bytes;
+    return CUDA_SUCCESS;
+}
+
+CUcontext context_make_green(CUcontext parent)
+{
+    CUcontext made = context_new(parent->device);
+    if (made) {
+        made->parent = parent;
+        made->parent_generation = atomic_load(&parent->generation);
+        made->id = next_id++;
+        atomic_store(&made->alive, true);
+    }
+    return made;
+}
+
+void context_end_green(CUcontext context)
+{
+    atomic_store(&context->alive, false);
 }
 
 static CUresult context_push(CUcontext context)
@@ -178,7 +216,7 @@ SIM_API CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *parameter
 static CUresult context_leave(CUcontext context, bool all)
 {
     sim_lock();
-    bool known = context_is_alive(context) && !context->primary;
+    bool known = context_is_alive(context) && !context->primary && !context->parent;
     bool last = known && (all || --context->references == 0);
     sim_unlock();
     if (!known)
@@ -376,16 +414,36 @@ SIM_API CUresult cuCtxGetLimit(size_t *value, int limit)
     return CUDA_SUCCESS;
 }
 
-/* Costs no memory at the call, as measured. */
+/* Stacks for all threads that can be resident are taken at once, beyond the 1 KiB that a context comes with, and kept when the
+ * limit falls; the other limits cost nothing at the call: measured. Under sim_lock. */
+static CUresult stacks_take(CUcontext context, size_t value)
+{
+    enum { RESIDENT_THREADS = 132 * 2048 };
+    if (value > 1 << 20)
+        return CUDA_ERROR_INVALID_VALUE;
+    uint64_t base = default_limits[CU_LIMIT_STACK_SIZE];
+    uint64_t bytes = value > base ? (value - base) * RESIDENT_THREADS : 0;
+    bytes = (bytes + GRANULE_BYTES - 1) / GRANULE_BYTES * GRANULE_BYTES;
+    if (bytes <= context->stack_bytes)
+        return CUDA_SUCCESS;
+    CUresult result = context_extend(context, bytes - context->stack_bytes);
+    if (result == CUDA_SUCCESS)
+        context->stack_bytes = bytes;
+    return result;
+}
+
+/* 3, the depth of synchronisation, is unsupported since compute capability 9.0: measured. */
 SIM_API CUresult cuCtxSetLimit(int limit, size_t value)
 {
     SIM_ENTER_CONTEXT(current);
-    if (limit < 0 || limit >= CONTEXT_LIMITS)
+    if (limit < 0 || limit >= CONTEXT_LIMITS || (limit == 3 && sim_process.machine.shared->compute_major >= 9))
         return CUDA_ERROR_UNSUPPORTED_LIMIT;
     sim_lock();
-    current->limits[limit] = value;
+    CUresult result = limit == CU_LIMIT_STACK_SIZE ? stacks_take(current, value) : CUDA_SUCCESS;
+    if (result == CUDA_SUCCESS)
+        current->limits[limit] = value;
     sim_unlock();
-    return CUDA_SUCCESS;
+    return result;
 }
 
 SIM_API CUresult cuCtxGetCacheConfig(int *config)
@@ -444,11 +502,8 @@ SIM_API CUresult cuCtxResetPersistingL2Cache(void)
 
 /* The primary context: one for each device, with the same handle in each of its lives. */
 
-SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
+CUresult primary_retain(CUdevice device, CUcontext *context)
 {
-    SIM_ENTER();
-    if (!context)
-        return CUDA_ERROR_INVALID_VALUE;
     if (device_check(device) != CUDA_SUCCESS)
         return CUDA_ERROR_INVALID_DEVICE;
     sim_lock();
@@ -469,9 +524,14 @@ SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
     return result;
 }
 
-SIM_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
+SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
     SIM_ENTER();
+    return context ? primary_retain(device, context) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult primary_release(CUdevice device)
+{
     if (device_check(device) != CUDA_SUCCESS)
         return CUDA_ERROR_INVALID_DEVICE;
     sim_lock();
@@ -482,6 +542,12 @@ SIM_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
     if (last)
         context_end(primary);
     return retained ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+SIM_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
+{
+    SIM_ENTER();
+    return primary_release(device);
 }
 SIM_TWIN(cuDevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease_v2);
 

@@ -20,10 +20,12 @@ src_sim_libcuda_la_SOURCES = \
     src/sim/copy.c \
     src/sim/device.c \
     src/sim/error.c \
+    src/sim/green.c \
     src/sim/host.c \
+    src/sim/library.c \
     src/sim/memory.c \
     src/sim/memset.c \
-    src/sim/module.c \
+    src/sim/module.c src/sim/module.h \
     src/sim/pointer.c \
     src/sim/pool.c \
     src/sim/procaddr.c \

@@ -81,7 +81,7 @@ uint64_t stream_moment(void)
     return ++last_moment;
 }
 
-static CUresult stream_create(CUcontext context, CUstream *stream, unsigned flags, int priority)
+CUresult stream_create(CUcontext context, CUstream *stream, unsigned flags, int priority)
 {
     if (!stream || flags & ~(unsigned)CU_STREAM_NON_BLOCKING)
         return CUDA_ERROR_INVALID_VALUE;
