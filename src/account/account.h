@@ -83,6 +83,48 @@ uint32_t account_owner(const struct driver *driver);
  * shrunk. */
 bool account_freed(CUdeviceptr pointer);
 
+/* --- what only the card can say ---------------------------------------------------------------------------------------- */
+
+/* A reading of what the card says that this process holds, beside what its row says. */
+enum drift_state {
+    DRIFT_CLEAN,   /* nothing else of this process was on its way to or from the driver */
+    DRIFT_BUSY,    /* something was: the figures say nothing */
+    DRIFT_UNKNOWN, /* the card does not know this process */
+};
+struct drift {
+    unsigned device;
+    enum drift_state state;
+    uint32_t measurement;
+    uint64_t own_bytes, committed_bytes;
+};
+
+/* --- arrays ----------------------------------------------------------------------------------------------------------- */
+
+/* Arrays of more than 1 MiB have blocks of their own. Smaller ones share blocks, with each other and with small memory, and nobody
+ * is told which: so each is charged a block before it is made, and given it back where the card says that it took none. */
+struct array_charge {
+    struct charge charge;
+    uint64_t bytes; /* of the array itself, padded */
+    struct drift before;
+};
+
+/* Before an array of that many bytes (array_cost.h) is made. As account_ask; 0 bytes pass. */
+bool array_ask(const struct driver *driver, uint64_t bytes, struct array_charge *array, bool *passes);
+
+/* The driver returned `handle`; or it refused. */
+void array_record(const struct array_charge *array, uint64_t handle);
+void array_abandon(const struct array_charge *array);
+
+/* Around the driver's destroying one. A handle that is none of ours (an import) is left alone. */
+struct array_ending {
+    uint64_t handle;
+    uint32_t owner;
+    bool small;
+    struct drift before;
+};
+void array_ending_begin(uint64_t handle, struct array_ending *ending);
+void array_ending_end(const struct array_ending *ending, bool gone);
+
 /* --- contexts -------------------------------------------------------------------------------------------------------- */
 
 /* Contexts are made and ended one at a time in a process: between a begin and its end no other thread of it does either. */

@@ -63,6 +63,23 @@ bool account_ask(const struct driver *driver, enum ledger_kind kind, uint64_t by
     return granted;
 }
 
+bool books_context(const struct driver *driver, struct account *account, unsigned *device, uint32_t *owner)
+{
+    CUcontext handle = NULL;
+    if (driver->cuCtxGetCurrent(&handle) != CUDA_SUCCESS || handle == NULL)
+        return false;
+    brief_lock_take(&account->books);
+    const struct allocation *context = allocmap_find(&account->contexts, (uintptr_t)handle);
+    if (context == NULL)
+        context = context_adopt(driver, account, handle);
+    if (context != NULL) {
+        *device = context->device;
+        *owner = context->owner;
+    }
+    brief_lock_give(&account->books);
+    return context != NULL;
+}
+
 uint32_t account_owner(const struct driver *driver)
 {
     struct account *account = account_get();
@@ -120,12 +137,16 @@ static void entry_credit(struct account *account, const struct allocation *entry
         account->pool[entry->uses].live--;
         return;
     }
+    if (bytes == 0 && __builtin_expect(entry->kind == LEDGER_KIND_ARRAY, 0)) {
+        arrays_small_gone(account, entry);
+        return;
+    }
     if (bytes == 0) {
         uint64_t base = entry->pointer & ~(BLOCK_BYTES - 1);
         struct allocation *block = allocmap_find(&account->blocks, base), removed;
         if (block != NULL && block->owner == entry->owner && --block->bytes == 0) {
             (void)allocmap_remove(&account->blocks, base, &removed);
-            bytes = BLOCK_BYTES;
+            bytes = arrays_keep_block(account, entry->owner) ? 0 : BLOCK_BYTES;
         }
     }
     books_credit(account, entry->device, (enum ledger_kind)entry->kind, bytes);
@@ -178,6 +199,11 @@ static void entry_remember(struct account *account, const struct allocation *ent
         entry_supersede(account, &replaced);
     else if (result < 0)
         log_line(LOG_WARN, "no memory for the books: an allocation stays charged until its context ends");
+}
+
+void books_remember(struct account *account, const struct allocation *entry)
+{
+    entry_remember(account, entry);
 }
 
 void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, unsigned pool)
@@ -289,6 +315,7 @@ void books_close_owner(struct account *account, uint32_t owner, unsigned device)
     at = 0;
     while (allocmap_remove_of(&account->blocks, owner, &at, &entry))
         kinds[entry.kind] += BLOCK_BYTES;
+    arrays_close_owner(account, owner);
     for (unsigned kind = 0; kind < LEDGER_KIND_COUNT; kind++)
         books_credit(account, device, (enum ledger_kind)kind, kinds[kind]);
 }

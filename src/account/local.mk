@@ -3,8 +3,11 @@ account_sources = \
     src/account/account.c src/account/account.h \
     src/account/admit.c \
     src/account/allocmap.c src/account/allocmap.h \
+    src/account/array_cost.c src/account/array_cost.h \
+    src/account/arrays.c \
     src/account/books.c \
     src/account/contexts.c \
+    src/account/drift.c \
     src/account/follow.c \
     src/account/graphs.c \
     src/account/handles.c src/account/handles.h \

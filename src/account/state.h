@@ -29,6 +29,16 @@ struct account_device {
 
 enum { ACCOUNT_POOLS = 1024 };
 
+/* The small arrays of one context: arrays.c. */
+enum { ARRAY_SHARERS = 32 };
+struct array_sharer {
+    uint32_t owner; /* OWNER_NONE: a free place */
+    uint32_t count; /* of them alive */
+    uint8_t device;
+    uint64_t charged_bytes; /* whole blocks */
+    uint64_t class_bytes;   /* the sum of their sizes, each rounded up to a power of two */
+};
+
 struct account {
     _Atomic(uint32_t) attached;
     struct brief_lock books, making, claiming;
@@ -45,6 +55,8 @@ struct account {
     struct reservoir pool[ACCOUNT_POOLS];
     struct reservoir graph[LEDGER_DEVICES]; /* by this process's number of the device */
     uint32_t graph_epoch[LEDGER_DEVICES];   /* trims seen */
+    struct array_sharer array_sharer[ARRAY_SHARERS];
+    uint32_t measuring, measurements; /* those under way, and those begun since attaching: drift.c */
     struct handles handles;
     uint32_t next_owner;
     uint32_t ending; /* the owner that the driver may be ending just now; OWNER_NONE: none */
@@ -128,5 +140,31 @@ struct overhead overhead_read(const struct account_device *device);
 
 /* What the context that was made since cost; 0: the card cannot say. */
 uint64_t overhead_measure(const struct account_device *device, const struct overhead *before);
+
+/* --- drift.c -------------------------------------------------------------------------------------------------------- */
+
+/* Before a call whose cost nobody can compute, with nothing of it charged yet. Each begin has its end. Not under `books`. */
+void drift_begin(struct account *account, unsigned device, struct drift *before);
+
+/* After it, with `in_flight_bytes` of it in flight still: by how much more the process holds (less, where negative) beyond what
+ * its row says, than before the call. The figure is good where both readings were clean. Not under `books`. */
+enum drift_state drift_end(struct account *account, const struct drift *before, uint64_t in_flight_bytes,
+                           int64_t *excess_bytes);
+
+/* --- arrays.c ------------------------------------------------------------------------------------------------------- */
+
+/* Under `books`: a small array is gone; a block of small memory has lost the last of that (true: small arrays may lie in it, and
+ * it stays charged for them); an owner has ended. */
+void arrays_small_gone(struct account *account, const struct allocation *entry);
+bool arrays_keep_block(struct account *account, uint32_t owner);
+void arrays_close_owner(struct account *account, uint32_t owner);
+
+/* --- books.c again -------------------------------------------------------------------------------------------------- */
+
+/* Remembers what something was charged, by its handle. Under `books`. */
+void books_remember(struct account *account, const struct allocation *entry);
+
+/* The device and owner of the calling thread's context. False: it has none that we know. Not under `books`. */
+bool books_context(const struct driver *driver, struct account *account, unsigned *device, uint32_t *owner);
 
 #endif

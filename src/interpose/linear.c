@@ -13,6 +13,8 @@ struct request {
     CUdeviceptr *pointer;
     size_t bytes, *pitch, width_bytes, height;
     unsigned int flags, element_bytes;
+    CUdeviceptr_v1 *narrow; /* where the functions without a suffix write: an interface of 32 bits */
+    unsigned int *narrow_pitch;
 };
 
 typedef CUresult request_call(const struct driver *driver, const struct request *request);
@@ -112,7 +114,59 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width_by
     return allocate(LEDGER_KIND_LINEAR, &request, call_pitch, pitch_predicted, pitch_actual);
 }
 
+/* --- the interface of 32 bits ------------------------------------------------------------------------------------------ */
+
+static CUresult call_alloc_narrow(const struct driver *driver, const struct request *request)
+{
+    CUresult result = driver->cuMemAlloc(request->narrow, (unsigned int)request->bytes);
+    if (result == CUDA_SUCCESS)
+        *request->pointer = *request->narrow;
+    return result;
+}
+
+CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes)
+{
+    CUdeviceptr wide;
+    struct request request = {.pointer = &wide, .narrow = pointer, .bytes = bytes};
+    return allocate(LEDGER_KIND_LINEAR, &request, call_alloc_narrow, bytes_asked, bytes_asked);
+}
+
+static CUresult call_pitch_narrow(const struct driver *driver, const struct request *request)
+{
+    CUresult result =
+        driver->cuMemAllocPitch(request->narrow, request->narrow_pitch, (unsigned int)request->width_bytes,
+                                (unsigned int)request->height, request->element_bytes);
+    if (result == CUDA_SUCCESS) {
+        *request->pointer = *request->narrow;
+        *request->pitch = *request->narrow_pitch;
+    }
+    return result;
+}
+
+CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width_bytes, unsigned int height,
+                         unsigned int element_bytes)
+{
+    CUdeviceptr wide;
+    size_t wide_pitch;
+    struct request request = {.pointer = &wide,
+                              .pitch = &wide_pitch,
+                              .width_bytes = width_bytes,
+                              .height = height,
+                              .element_bytes = element_bytes,
+                              .narrow = pointer,
+                              .narrow_pitch = pitch};
+    return allocate(LEDGER_KIND_LINEAR, &request, call_pitch_narrow, pitch_predicted, pitch_actual);
+}
+
 /* --- freeing ---------------------------------------------------------------------------------------------------------- */
+
+/* Whatever frees it: this call, unlike cuMemFreeAsync, gives a pool's memory back at once (measured). */
+static void free_done(const struct driver *driver, CUresult result, CUdeviceptr pointer)
+{
+    if (result == CUDA_SUCCESS && account_freed(pointer))
+        pools_correct(driver);
+    gate_leave();
+}
 
 CUresult cuMemFree_v2(CUdeviceptr pointer)
 {
@@ -122,9 +176,19 @@ CUresult cuMemFree_v2(CUdeviceptr pointer)
     if (!gate_enter())
         return driver->cuMemFree_v2(pointer);
     CUresult result = driver->cuMemFree_v2(pointer);
-    if (result == CUDA_SUCCESS && account_freed(pointer))
-        pools_correct(driver); /* this call, unlike cuMemFreeAsync, gives a pool's memory back at once (measured) */
-    gate_leave();
+    free_done(driver, result, pointer);
+    return result;
+}
+
+CUresult cuMemFree(CUdeviceptr_v1 pointer)
+{
+    const struct driver *driver = driver_get();
+    if (driver == NULL)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return driver->cuMemFree(pointer);
+    CUresult result = driver->cuMemFree(pointer);
+    free_done(driver, result, pointer);
     return result;
 }
 

@@ -2,6 +2,7 @@
 # cubudget_*: an anonymous version script, because a named version node unhooks dlsym. libcubudget-testpoints.so is the
 # tests' own copy with the crash tests' named points built in.
 interpose_sources = \
+    src/interpose/array.c \
     src/interpose/context.c \
     src/interpose/dlsym.S \
     src/interpose/gate.h \

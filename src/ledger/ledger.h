@@ -162,6 +162,12 @@ void ledger_commit_unasked(struct ledger *ledger, unsigned row, unsigned device,
 /* What the row holds of a device. Owner. */
 uint64_t ledger_committed(const struct ledger *ledger, unsigned row, unsigned device);
 
+/* The same with the part whose driver call has not returned, and the count of changes. Owner. */
+struct ledger_held {
+    uint64_t committed_bytes, in_flight_bytes, changes;
+};
+struct ledger_held ledger_held(const struct ledger *ledger, unsigned row, unsigned device);
+
 /* Copies all that a row holds of a device, its display account too, to another ledger's row, unasked. Owner of both. */
 void ledger_row_copy(const struct ledger *from, unsigned from_row, unsigned from_device, struct ledger *to,
                      unsigned to_row, unsigned to_device);

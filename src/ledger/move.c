@@ -7,6 +7,16 @@
 
 #include "ledger/layout.h"
 
+struct ledger_held ledger_held(const struct ledger *ledger, unsigned row, unsigned device)
+{
+    const struct ledger_cell *cell = layout_cell((struct ledger *)(uintptr_t)ledger, device, row);
+    return (struct ledger_held){
+        .committed_bytes = atomic_load_explicit(&cell->committed_bytes, memory_order_relaxed),
+        .in_flight_bytes = atomic_load_explicit(&cell->in_flight_bytes, memory_order_relaxed),
+        .changes = atomic_load_explicit(&cell->changes, memory_order_relaxed),
+    };
+}
+
 uint64_t ledger_committed(const struct ledger *ledger, unsigned row, unsigned device)
 {
     return atomic_load_explicit(&layout_cell(ledger, device, row)->committed_bytes, memory_order_relaxed);

@@ -37,9 +37,17 @@ static bool context_is_known(CUcontext context)
     return false;
 }
 
+/* A green context lives in one life of its parent. */
+static bool context_lives(CUcontext context)
+{
+    CUcontext parent = context->parent;
+    return atomic_load(&context->alive) &&
+           (!parent || (atomic_load(&parent->alive) && atomic_load(&parent->generation) == context->parent_generation));
+}
+
 bool context_is_alive(CUcontext context)
 {
-    return context && context_is_known(context) && atomic_load(&context->alive);
+    return context && context_is_known(context) && context_lives(context);
 }
 
 /* The thread's own context is always a known one: only such are ever pushed. */
@@ -48,8 +56,10 @@ CUresult context_current(CUcontext *context)
     CUcontext top = context_top();
     if (!top)
         return CUDA_ERROR_INVALID_CONTEXT;
-    if (!atomic_load(&top->alive))
+    if (!context_lives(top))
         return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    if (top->parent)
+        top = top->parent;
     int fault = atomic_load(&top->fault);
     if (fault != CUDA_SUCCESS)
         return fault;
@@ -97,7 +107,10 @@ static void context_end(CUcontext context)
         dead = memory_end_context(context);
         host_end_context(context);
         external_end_context(context);
-        machine_credit(&sim_process.machine, sim_process.physical[context->device], context_cost());
+        machine_credit(&sim_process.machine, sim_process.physical[context->device],
+                       context_cost() + context->extra_bytes);
+        context->extra_bytes = context->stack_bytes = 0;
+        context->greens = context->greens_paid = 0;
     }
     sim_unlock();
     memory_dispose(dead);
@@ -117,6 +130,31 @@ static CUcontext context_new(CUdevice device)
         contexts = context;
     }
     return context;
+}
+
+CUresult context_extend(CUcontext context, uint64_t bytes)
+{
+    if (machine_charge(&sim_process.machine, sim_process.physical[context->device], bytes) != 0)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    context->extra_bytes += bytes;
+    return CUDA_SUCCESS;
+}
+
+CUcontext context_make_green(CUcontext parent)
+{
+    CUcontext made = context_new(parent->device);
+    if (made) {
+        made->parent = parent;
+        made->parent_generation = atomic_load(&parent->generation);
+        made->id = next_id++;
+        atomic_store(&made->alive, true);
+    }
+    return made;
+}
+
+void context_end_green(CUcontext context)
+{
+    atomic_store(&context->alive, false);
 }
 
 static CUresult context_push(CUcontext context)
@@ -186,7 +224,7 @@ SIM_API CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *parameter
 static CUresult context_leave(CUcontext context, bool all)
 {
     sim_lock();
-    bool known = context_is_alive(context) && !context->primary;
+    bool known = context_is_alive(context) && !context->primary && !context->parent;
     bool last = known && (all || --context->references == 0);
     sim_unlock();
     if (!known)
@@ -388,16 +426,36 @@ SIM_API CUresult cuCtxGetLimit(size_t *value, int limit)
     return CUDA_SUCCESS;
 }
 
-/* Costs no memory at the call, as measured. */
+/* Stacks for all threads that can be resident are taken at once, beyond the 1 KiB that a context comes with, and kept when the
+ * limit falls; the other limits cost nothing at the call: measured. Under sim_lock. */
+static CUresult stacks_take(CUcontext context, size_t value)
+{
+    enum { RESIDENT_THREADS = 132 * 2048 };
+    if (value > 1 << 20)
+        return CUDA_ERROR_INVALID_VALUE;
+    uint64_t base = default_limits[CU_LIMIT_STACK_SIZE];
+    uint64_t bytes = value > base ? (value - base) * RESIDENT_THREADS : 0;
+    bytes = (bytes + GRANULE_BYTES - 1) / GRANULE_BYTES * GRANULE_BYTES;
+    if (bytes <= context->stack_bytes)
+        return CUDA_SUCCESS;
+    CUresult result = context_extend(context, bytes - context->stack_bytes);
+    if (result == CUDA_SUCCESS)
+        context->stack_bytes = bytes;
+    return result;
+}
+
+/* 3, the depth of synchronisation, is unsupported since compute capability 9.0: measured. */
 SIM_API CUresult cuCtxSetLimit(int limit, size_t value)
 {
     SIM_ENTER_CONTEXT(current);
-    if (limit < 0 || limit >= CONTEXT_LIMITS)
+    if (limit < 0 || limit >= CONTEXT_LIMITS || (limit == 3 && sim_process.machine.shared->compute_major >= 9))
         return CUDA_ERROR_UNSUPPORTED_LIMIT;
     sim_lock();
-    current->limits[limit] = value;
+    CUresult result = limit == CU_LIMIT_STACK_SIZE ? stacks_take(current, value) : CUDA_SUCCESS;
+    if (result == CUDA_SUCCESS)
+        current->limits[limit] = value;
     sim_unlock();
-    return CUDA_SUCCESS;
+    return result;
 }
 
 SIM_API CUresult cuCtxGetCacheConfig(int *config)
@@ -469,11 +527,8 @@ static bool primary_leave(CUdevice device)
     return retained;
 }
 
-SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
+CUresult primary_retain(CUdevice device, CUcontext *context)
 {
-    SIM_ENTER_MAKING(after);
-    if (!context)
-        return CUDA_ERROR_INVALID_VALUE;
     if (device_check(device) != CUDA_SUCCESS)
         return CUDA_ERROR_INVALID_DEVICE;
     sim_lock();
@@ -489,6 +544,16 @@ SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
     if (result == CUDA_SUCCESS)
         primary->references++;
     sim_unlock();
+    if (result == CUDA_SUCCESS)
+        *context = primary;
+    return result;
+}
+
+SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
+{
+    SIM_ENTER_MAKING(after);
+    CUcontext primary;
+    CUresult result = context ? primary_retain(device, &primary) : CUDA_ERROR_INVALID_VALUE;
     if (result != CUDA_SUCCESS)
         return result;
     if (after == CUDA_SUCCESS)
@@ -498,12 +563,17 @@ SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
     return after;
 }
 
-SIM_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
+CUresult primary_release(CUdevice device)
 {
-    SIM_ENTER();
     if (device_check(device) != CUDA_SUCCESS)
         return CUDA_ERROR_INVALID_DEVICE;
     return primary_leave(device) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+SIM_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
+{
+    SIM_ENTER();
+    return primary_release(device);
 }
 SIM_TWIN(cuDevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease_v2);
 

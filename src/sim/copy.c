@@ -1,7 +1,9 @@
 /*
- * Copies of linear memory: all forms, by the calling thread, before the call returns. What they touch is held for as long
- * (span_take), and must lie in one allocation; the copy itself is under no lock. Arrays are not real yet.
+ * Copies of linear memory and arrays: all forms, by the calling thread, before the call returns. What they touch is held for as long
+ * (span_take), and must lie in one allocation; the copy itself is under no lock. A side in an array has the array's own rows
+ * and planes, and must lie within what the program sees of it.
  */
+#include "sim/array.h"
 #include "sim/graph.h"
 
 #include <string.h>
@@ -214,8 +216,26 @@ struct extent {
     uint64_t width, height, depth;
 };
 
-/* 0; INVALID_VALUE; NOT_SUPPORTED for arrays. */
-static CUresult side_read(struct side *side, unsigned type, const void *host, CUdeviceptr device)
+/* An array's side, within the array: x, y and z are read already. */
+static CUresult side_read_array(struct side *side, CUarray array, const struct extent *extent)
+{
+    struct array_view view;
+    CUresult result = array_look(array, &view);
+    if (result != CUDA_SUCCESS)
+        return result;
+    const struct array_layout *layout = &view.layout;
+    if (side->x > layout->width_bytes || extent->width > layout->width_bytes - side->x || side->y > layout->height ||
+        extent->height > layout->height - side->y || side->z > layout->depth || extent->depth > layout->depth - side->z)
+        return CUDA_ERROR_INVALID_VALUE;
+    side->address = view.address;
+    side->pitch = layout->row_bytes;
+    side->rows = layout->rows;
+    side->kind = SPAN_DEVICE;
+    return CUDA_SUCCESS;
+}
+
+static CUresult side_read(struct side *side, unsigned type, const void *host, CUdeviceptr device, CUarray array,
+                          const struct extent *extent)
 {
     switch (type) {
     case CU_MEMORYTYPE_HOST:
@@ -231,7 +251,7 @@ static CUresult side_read(struct side *side, unsigned type, const void *host, CU
         side->kind = SPAN_ANY;
         return CUDA_SUCCESS;
     case CU_MEMORYTYPE_ARRAY:
-        return CUDA_ERROR_NOT_SUPPORTED;
+        return side_read_array(side, array, extent);
     default:
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -287,9 +307,9 @@ static CUresult copy_2d(const CUDA_MEMCPY2D *copy)
     struct side from = {.pitch = copy->srcPitch, .x = copy->srcXInBytes, .y = copy->srcY};
     struct side to = {.pitch = copy->dstPitch, .x = copy->dstXInBytes, .y = copy->dstY};
     struct extent extent = {copy->WidthInBytes, copy->Height, 1};
-    CUresult result = side_read(&from, copy->srcMemoryType, copy->srcHost, copy->srcDevice);
+    CUresult result = side_read(&from, copy->srcMemoryType, copy->srcHost, copy->srcDevice, copy->srcArray, &extent);
     if (result == CUDA_SUCCESS)
-        result = side_read(&to, copy->dstMemoryType, copy->dstHost, copy->dstDevice);
+        result = side_read(&to, copy->dstMemoryType, copy->dstHost, copy->dstDevice, copy->dstArray, &extent);
     return result == CUDA_SUCCESS ? copy_box(&to, &from, &extent) : result;
 }
 
@@ -304,12 +324,14 @@ static CUresult copy_2d_v1(const CUDA_MEMCPY2D_v1 *copy)
         .srcMemoryType = copy->srcMemoryType,
         .srcHost = copy->srcHost,
         .srcDevice = copy->srcDevice,
+        .srcArray = copy->srcArray,
         .srcPitch = copy->srcPitch,
         .dstXInBytes = copy->dstXInBytes,
         .dstY = copy->dstY,
         .dstMemoryType = copy->dstMemoryType,
         .dstHost = copy->dstHost,
         .dstDevice = copy->dstDevice,
+        .dstArray = copy->dstArray,
         .dstPitch = copy->dstPitch,
         .WidthInBytes = copy->WidthInBytes,
         .Height = copy->Height,
@@ -364,9 +386,9 @@ static CUresult copy_3d(const CUDA_MEMCPY3D *copy)
     struct side to = {
         .pitch = copy->dstPitch, .rows = copy->dstHeight, .x = copy->dstXInBytes, .y = copy->dstY, .z = copy->dstZ};
     struct extent extent = {copy->WidthInBytes, copy->Height, copy->Depth};
-    CUresult result = side_read(&from, copy->srcMemoryType, copy->srcHost, copy->srcDevice);
+    CUresult result = side_read(&from, copy->srcMemoryType, copy->srcHost, copy->srcDevice, copy->srcArray, &extent);
     if (result == CUDA_SUCCESS)
-        result = side_read(&to, copy->dstMemoryType, copy->dstHost, copy->dstDevice);
+        result = side_read(&to, copy->dstMemoryType, copy->dstHost, copy->dstDevice, copy->dstArray, &extent);
     return result == CUDA_SUCCESS ? copy_box(&to, &from, &extent) : result;
 }
 
@@ -387,6 +409,7 @@ static CUresult copy_3d_v1(const CUDA_MEMCPY3D_v1 *copy)
         .srcMemoryType = copy->srcMemoryType,
         .srcHost = copy->srcHost,
         .srcDevice = copy->srcDevice,
+        .srcArray = copy->srcArray,
         .srcPitch = copy->srcPitch,
         .srcHeight = copy->srcHeight,
         .dstXInBytes = copy->dstXInBytes,
@@ -395,6 +418,7 @@ static CUresult copy_3d_v1(const CUDA_MEMCPY3D_v1 *copy)
         .dstMemoryType = copy->dstMemoryType,
         .dstHost = copy->dstHost,
         .dstDevice = copy->dstDevice,
+        .dstArray = copy->dstArray,
         .dstPitch = copy->dstPitch,
         .dstHeight = copy->dstHeight,
         .WidthInBytes = copy->WidthInBytes,
@@ -454,4 +478,157 @@ SIM_API CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *copy, CUstream st
     SIM_ENTER_STREAM(stream);
     CUresult result = capture_refuse(stream);
     return result == CUDA_SUCCESS ? copy_3d_peer(copy) : result;
+}
+
+/* --- runs of an array's bytes ------------------------------------------------------------------------------------------ */
+
+/* One end of such a copy: bytes from `offset` on of an array, its rows one behind another, or memory. */
+struct run_end {
+    CUarray array; /* NULL: memory */
+    uint64_t address, offset;
+    unsigned kind;
+    struct array_layout layout;
+};
+
+static CUresult run_end_read(struct run_end *end, uint64_t bytes)
+{
+    struct array_view view;
+    if (!end->array)
+        return CUDA_SUCCESS;
+    CUresult result = array_look(end->array, &view);
+    if (result != CUDA_SUCCESS)
+        return result;
+    uint64_t all = view.layout.width_bytes * view.layout.height;
+    end->layout = view.layout;
+    end->address = view.address;
+    end->kind = SPAN_DEVICE;
+    return end->offset <= all && bytes <= all - end->offset ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+/* Where the byte `done` further on lies; *most shrinks to what lies behind it in its row. */
+static uint64_t run_end_at(const struct run_end *end, uint64_t done, uint64_t *most)
+{
+    uint64_t offset = end->offset + done;
+    if (!end->array)
+        return end->address + offset;
+    uint64_t x = offset % end->layout.width_bytes, rest = end->layout.width_bytes - x;
+    *most = *most < rest ? *most : rest;
+    return end->address + offset / end->layout.width_bytes * end->layout.row_bytes + x;
+}
+
+static CUresult copy_bytes(struct run_end to, struct run_end from, uint64_t bytes)
+{
+    CUresult result = run_end_read(&to, bytes);
+    if (result == CUDA_SUCCESS)
+        result = run_end_read(&from, bytes);
+    for (uint64_t done = 0; result == CUDA_SUCCESS && done < bytes;) {
+        uint64_t most = bytes - done;
+        uint64_t target = run_end_at(&to, done, &most), source = run_end_at(&from, done, &most);
+        result = copy_linear(target, to.kind, source, from.kind, most);
+        done += most;
+    }
+    return result;
+}
+
+static struct run_end run_array(CUarray array, uint64_t offset)
+{
+    return (struct run_end){.array = array, .offset = offset};
+}
+
+static struct run_end run_host(const void *host)
+{
+    return (struct run_end){.address = host_address(host), .kind = SPAN_ANY};
+}
+
+static struct run_end run_device(CUdeviceptr device)
+{
+    return (struct run_end){.address = device, .kind = SPAN_DEVICE};
+}
+
+SIM_API CUresult cuMemcpyHtoA_v2(CUarray to, size_t offset, const void *from, size_t bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_bytes(run_array(to, offset), run_host(from), bytes);
+}
+
+SIM_API CUresult cuMemcpyHtoAAsync_v2(CUarray to, size_t offset, const void *from, size_t bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_bytes(run_array(to, offset), run_host(from), bytes) : result;
+}
+
+SIM_API CUresult cuMemcpyAtoH_v2(void *to, CUarray from, size_t offset, size_t bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_bytes(run_host(to), run_array(from, offset), bytes);
+}
+
+SIM_API CUresult cuMemcpyAtoHAsync_v2(void *to, CUarray from, size_t offset, size_t bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_bytes(run_host(to), run_array(from, offset), bytes) : result;
+}
+
+SIM_API CUresult cuMemcpyDtoA_v2(CUarray to, size_t offset, CUdeviceptr from, size_t bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_bytes(run_array(to, offset), run_device(from), bytes);
+}
+
+SIM_API CUresult cuMemcpyAtoD_v2(CUdeviceptr to, CUarray from, size_t offset, size_t bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_bytes(run_device(to), run_array(from, offset), bytes);
+}
+
+SIM_API CUresult cuMemcpyAtoA_v2(CUarray to, size_t to_offset, CUarray from, size_t from_offset, size_t bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_bytes(run_array(to, to_offset), run_array(from, from_offset), bytes);
+}
+
+SIM_API CUresult cuMemcpyHtoA(CUarray to, unsigned offset, const void *from, unsigned bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_bytes(run_array(to, offset), run_host(from), bytes);
+}
+
+SIM_API CUresult cuMemcpyHtoAAsync(CUarray to, unsigned offset, const void *from, unsigned bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_bytes(run_array(to, offset), run_host(from), bytes) : result;
+}
+
+SIM_API CUresult cuMemcpyAtoH(void *to, CUarray from, unsigned offset, unsigned bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_bytes(run_host(to), run_array(from, offset), bytes);
+}
+
+SIM_API CUresult cuMemcpyAtoHAsync(void *to, CUarray from, unsigned offset, unsigned bytes, CUstream stream)
+{
+    SIM_ENTER_STREAM(stream);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_bytes(run_host(to), run_array(from, offset), bytes) : result;
+}
+
+SIM_API CUresult cuMemcpyDtoA(CUarray to, unsigned offset, CUdeviceptr_v1 from, unsigned bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_bytes(run_array(to, offset), run_device(from), bytes);
+}
+
+SIM_API CUresult cuMemcpyAtoD(CUdeviceptr_v1 to, CUarray from, unsigned offset, unsigned bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_bytes(run_device(to), run_array(from, offset), bytes);
+}
+
+SIM_API CUresult cuMemcpyAtoA(CUarray to, unsigned to_offset, CUarray from, unsigned from_offset, unsigned bytes)
+{
+    SIM_ENTER_STREAM(NULL);
+    return copy_bytes(run_array(to, to_offset), run_array(from, from_offset), bytes);
 }

@@ -14,20 +14,24 @@ sim_ldflags = $(AM_LDFLAGS) -version-info 1:0:0 -Wl,-Bsymbolic
 
 src_sim_libcuda_la_SOURCES = \
     src/sim/address.c src/sim/block.h \
+    src/sim/array.c src/sim/array.h \
+    src/sim/array_format.c src/sim/array_format.h \
     src/sim/capture.c \
     src/sim/context.c \
     src/sim/copy.c \
     src/sim/device.c \
     src/sim/error.c \
+    src/sim/external.c \
     src/sim/graph.c src/sim/graph.h \
     src/sim/graph_exec.c \
     src/sim/graph_memory.c \
-    src/sim/external.c \
+    src/sim/green.c \
     src/sim/host.c \
     src/sim/ipc.c \
+    src/sim/library.c \
     src/sim/memory.c \
     src/sim/memset.c \
-    src/sim/module.c \
+    src/sim/module.c src/sim/module.h \
     src/sim/multicast.c \
     src/sim/peer.c \
     src/sim/physical.c \

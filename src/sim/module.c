@@ -6,8 +6,12 @@
  *   saxpy_f32(f32 a, u64 x, u64 y, u64 count)            y[i] = a * x[i] + y[i]
  *   spin_ms(u32 milliseconds)                            keeps the device busy for that long
  *
+ * A module takes of the card what its PTX declares as global variables, and what the option module= says, until it is unloaded or
+ * its context ends; less than 1 MiB costs nothing.
+ *
  * A handle is valid if it is in its list. The lists are under sim_lock; no lock is held while a kernel runs.
  */
+#include "sim/module.h"
 #include "sim/graph.h"
 
 #include <stdlib.h>
@@ -32,6 +36,8 @@ struct CUmod_st {
     CUmodule next;
     CUcontext context;
     uint64_t generation;
+    CUlibrary library; /* NULL: loaded by itself */
+    uint64_t address;  /* of what it takes of the card; 0: nothing */
 };
 
 static CUmodule modules;
@@ -120,8 +126,49 @@ static bool function_is_live(CUfunction function)
     return known && module_is_live(known->module);
 }
 
-static CUresult module_load(CUcontext context, CUmodule *module)
+/* Bytes of a variable of the types that begin so: .b8, .u32, .f64, ... */
+static uint64_t type_bytes(const char *type)
 {
+    unsigned long bits = *type && strchr("busf", *type) ? strtoul(type + 1, NULL, 10) : 0;
+    return bits / 8;
+}
+
+/* Bytes of the variable that a ".global" declares: its type, and the numbers in brackets behind its name. */
+static uint64_t global_bytes(const char *declaration)
+{
+    uint64_t bytes = 0;
+    for (const char *at = declaration; *at && *at != ';' && *at != '=' && *at != '{'; at++) {
+        if (*at == '.' && bytes == 0)
+            bytes = type_bytes(at + 1);
+        else if (*at == '[' && __builtin_mul_overflow(bytes, strtoull(at + 1, NULL, 10), &bytes))
+            return UINT64_MAX;
+    }
+    return bytes;
+}
+
+uint64_t image_bytes(const void *image)
+{
+    static const char word[] = ".global";
+    uint64_t bytes = sim_process.options.module_bytes;
+    if ((*(const unsigned char *)image & 0x80) != 0 || memcmp(image, "\177", 1) == 0) /* not a text */
+        return bytes;
+    for (const char *at = image; (at = strstr(at, word)) != NULL;) {
+        at += sizeof(word) - 1;
+        if (*at == ' ' || *at == '\t') /* else an instruction: ld.global.u32 */
+            bytes += global_bytes(at);
+    }
+    return bytes;
+}
+
+/* The driver keeps some room for what is small: modules without large variables cost nothing (measured). */
+enum { FREE_BYTES = 1 << 20 };
+
+CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUmodule *module)
+{
+    uint64_t address = 0;
+    CUresult result = bytes > FREE_BYTES ? memory_allocate(context, bytes, false, false, &address) : CUDA_SUCCESS;
+    if (result != CUDA_SUCCESS)
+        return result;
     sim_lock();
     CUmodule made = modules;
     while (made && made->loaded)
@@ -134,10 +181,14 @@ static CUresult module_load(CUcontext context, CUmodule *module)
         made->loaded = true;
         made->context = context;
         made->generation = atomic_load(&context->generation);
+        made->library = library;
+        made->address = address;
     }
     sim_unlock();
-    if (!made)
+    if (!made) {
+        memory_free(address);
         return CUDA_ERROR_OUT_OF_MEMORY;
+    }
     *module = made;
     return CUDA_SUCCESS;
 }
@@ -146,7 +197,7 @@ static CUresult image_load(CUcontext context, CUmodule *module, const void *imag
 {
     if (!module || !image)
         return CUDA_ERROR_INVALID_VALUE;
-    return *(const char *)image ? module_load(context, module) : CUDA_ERROR_INVALID_IMAGE;
+    return *(const char *)image ? module_load(context, image_bytes(image), NULL, module) : CUDA_ERROR_INVALID_IMAGE;
 }
 
 SIM_API CUresult cuModuleLoadData(CUmodule *module, const void *image)
@@ -177,17 +228,15 @@ SIM_API CUresult cuModuleLoad(CUmodule *module, const char *path)
         return CUDA_ERROR_INVALID_VALUE;
     if (stat(path, &status) != 0)
         return CUDA_ERROR_FILE_NOT_FOUND;
-    return status.st_size > 0 ? module_load(context, module) : CUDA_ERROR_INVALID_IMAGE;
+    return status.st_size > 0 ? module_load(context, sim_process.options.module_bytes, NULL, module)
+                              : CUDA_ERROR_INVALID_IMAGE;
 }
 
-SIM_API CUresult cuModuleUnload(CUmodule module)
+/* Takes a module and its functions away; returns the address of what it took. Under sim_lock. */
+static uint64_t module_end(CUmodule module)
 {
-    SIM_ENTER();
-    sim_lock();
-    bool live = module_is_live(module);
-    if (live)
-        module->loaded = false;
-    for (CUfunction *link = &functions; live && *link;) {
+    module->loaded = false;
+    for (CUfunction *link = &functions; *link;) {
         CUfunction function = *link;
         if (function->module != module) {
             link = &function->next;
@@ -196,12 +245,47 @@ SIM_API CUresult cuModuleUnload(CUmodule module)
         *link = function->next;
         free(function);
     }
-    sim_unlock();
-    return live ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+    return module->address;
 }
 
-/* The function of a module and a kernel: the same handle each time. NULL: no memory. Under sim_lock. */
-static CUfunction function_of(CUmodule module, const struct kernel *kernel)
+/* A library's module goes with the library. */
+SIM_API CUresult cuModuleUnload(CUmodule module)
+{
+    SIM_ENTER();
+    uint64_t address = 0;
+    sim_lock();
+    bool live = module_is_live(module), owned = live && module->library != NULL;
+    if (live && !owned)
+        address = module_end(module);
+    sim_unlock();
+    memory_free(address);
+    return !live ? CUDA_ERROR_INVALID_HANDLE : owned ? CUDA_ERROR_NOT_PERMITTED : CUDA_SUCCESS;
+}
+
+CUmodule module_of_library(CUlibrary library, CUcontext context)
+{
+    for (CUmodule known = modules; known; known = known->next)
+        if (known->library == library && known->context == context && module_is_live(known))
+            return known;
+    return NULL;
+}
+
+/* A module whose context has ended has given its bytes back with it. */
+bool module_end_of_library(CUlibrary library, uint64_t *address)
+{
+    for (CUmodule known = modules; known; known = known->next) {
+        if (!known->loaded || known->library != library)
+            continue;
+        bool live = module_is_live(known);
+        *address = module_end(known);
+        if (!live)
+            *address = 0;
+        return true;
+    }
+    return false;
+}
+
+CUfunction function_of(CUmodule module, const struct kernel *kernel)
 {
     for (CUfunction known = functions; known; known = known->next)
         if (known->module == module && known->kernel == kernel)
@@ -214,16 +298,21 @@ static CUfunction function_of(CUmodule module, const struct kernel *kernel)
     return made;
 }
 
+const struct kernel *kernel_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
+        if (strcmp(kernels[i].name, name) == 0)
+            return &kernels[i];
+    return NULL;
+}
+
 SIM_API CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
     SIM_ENTER_CONTEXT(context);
     (void)context;
-    const struct kernel *kernel = NULL;
     if (!function || !name)
         return CUDA_ERROR_INVALID_VALUE;
-    for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
-        if (strcmp(kernels[i].name, name) == 0)
-            kernel = &kernels[i];
+    const struct kernel *kernel = kernel_find(name);
     sim_lock();
     bool live = module_is_live(module);
     CUfunction found = live && kernel ? function_of(module, kernel) : NULL;

@@ -14,7 +14,8 @@
 #define DEFAULT_MEMORY_BYTES  (24ULL << 30)
 #define DEFAULT_CONTEXT_BYTES (527ULL << 20)
 
-static const char keys[] = "memory, devices, machine, compute, baseline, context, release, name, fail and fail-after";
+static const char keys[] =
+    "memory, devices, machine, compute, baseline, context, module, release, name, fail and fail-after";
 
 /* The factor of a unit of size, or 0. */
 static uint64_t unit_bytes(const char *unit)
@@ -182,6 +183,11 @@ static int option_read(const char *key, const char *value, struct sim_options *o
     if (strcmp(key, "context") == 0) {
         *expected = "a size such as 527MiB";
         return sized_read(value, &options->context_bytes, 0, &options->context_given);
+    }
+    if (strcmp(key, "module") == 0) {
+        bool given;
+        *expected = "a size such as 83MiB";
+        return sized_read(value, &options->module_bytes, 0, &given);
     }
     if (strcmp(key, "devices") == 0) {
         *expected = "a number from 1 to 16";

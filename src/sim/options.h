@@ -34,6 +34,7 @@ struct sim_options {
     char machine[SIM_MACHINE_NAME_BYTES];
     char name[SIM_DEVICE_NAME_BYTES];
     uint64_t memory_bytes, baseline_bytes, context_bytes;
+    uint64_t module_bytes; /* what each module takes besides what its image says: this process's alone */
     uint32_t devices, release_ms, compute_major, compute_minor;
     struct sim_fault faults[SIM_FAULTS];
     unsigned fault_count;

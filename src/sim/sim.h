@@ -114,16 +114,30 @@ struct CUctx_st {
     size_t limits[CONTEXT_LIMITS];
     struct block *blocks;
     struct host_range *hosts;
+    uint64_t extra_bytes;         /* of the card, for its threads' stacks and its green contexts: back when it ends */
+    uint64_t stack_bytes;         /* the part for stacks */
+    unsigned greens, greens_paid; /* green contexts alive, and paid for: a primary context's */
+    CUcontext parent; /* of a green one: the primary context that all of it belongs to, in the life it had */
+    uint64_t parent_generation;
 };
 
 /* The calling thread's context, usable now: 0, or INVALID_CONTEXT, CONTEXT_IS_DESTROYED or the context's fault. */
 CUresult context_current(CUcontext *context);
+/* Retains a device's primary context, as the entry points do. / Releases it. */
+CUresult primary_retain(CUdevice device, CUcontext *primary);
+CUresult primary_release(CUdevice device);
+/* Takes bytes of the card for a context until it ends: 0, or OUT_OF_MEMORY. Under sim_lock. */
+CUresult context_extend(CUcontext context, uint64_t bytes);
+/* A new handle that stands for a primary context; NULL: no memory. / Ends it. Under sim_lock. */
+CUcontext context_make_green(CUcontext parent);
+void context_end_green(CUcontext context);
 /* Whether a handle is that of a context that lives. */
 bool context_is_alive(CUcontext context);
 
 /* Streams: resolves a handle, the three implicit ones included, to the context it works in / to all that tells its place
  * among others. */
 CUresult stream_check(CUstream stream, CUcontext *context);
+CUresult stream_create(CUcontext context, CUstream *stream, unsigned flags, int priority);
 struct stream_place {
     CUcontext context;
     uint64_t id;

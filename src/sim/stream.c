@@ -98,7 +98,7 @@ void streams_visit(void (*visit)(struct capture_tail *tail, void *argument), voi
         visit(&stream->tail, argument);
 }
 
-static CUresult stream_create(CUcontext context, CUstream *stream, unsigned flags, int priority)
+CUresult stream_create(CUcontext context, CUstream *stream, unsigned flags, int priority)
 {
     if (!stream || flags & ~(unsigned)CU_STREAM_NON_BLOCKING)
         return CUDA_ERROR_INVALID_VALUE;

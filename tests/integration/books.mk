@@ -14,13 +14,18 @@ check_PROGRAMS += tests/integration/client
 tests_integration_client_SOURCES = tests/integration/client.c tests/integration/client.h tests/integration/client_pools.c
 tests_integration_client_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_integration_client_LDADD = -ldl
+check_PROGRAMS += tests/integration/object_client
+tests_integration_object_client_SOURCES = tests/integration/object_client.c
+tests_integration_object_client_LDADD = -ldl
 
-books_tests = tests/integration/test_budget tests/integration/test_death tests/integration/test_fork \
-    tests/integration/test_moved_ledger tests/integration/test_pools
+books_tests = tests/integration/test_arrays tests/integration/test_budget tests/integration/test_death \
+    tests/integration/test_fork tests/integration/test_moved_ledger tests/integration/test_pools
 check_PROGRAMS += $(books_tests)
 TESTS += $(books_tests)
 books_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 books_libs = libstage.la libsimmachine.la $(CMOCKA_LIBS)
+tests_integration_test_arrays_CPPFLAGS = $(books_cppflags)
+tests_integration_test_arrays_LDADD = $(books_libs)
 tests_integration_test_budget_CPPFLAGS = $(books_cppflags)
 tests_integration_test_budget_LDADD = $(books_libs)
 tests_integration_test_death_CPPFLAGS = $(books_cppflags)

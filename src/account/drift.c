@@ -1,0 +1,65 @@
+/*
+ * What a call cost that nobody can compute: what NVML says this process holds, less what its row says, before and after. What
+ * other threads allocate meanwhile is in both and does not count; what is on its way at the moment of a reading would, so such a
+ * reading is not used, nor are two measurements at once. (A free that the driver has done and the books have not is not seen: then
+ * the cost reads too low by it.) Called by arrays.c and modules.c.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include "account/state.h"
+#include "cuda/nvml.h"
+
+static struct ledger_held held_now(struct account *account, unsigned device)
+{
+    brief_lock_take(&account->books);
+    struct ledger_held held = ledger_held(account->ledger, account->claim.row, account->device[device].index);
+    brief_lock_give(&account->books);
+    return held;
+}
+
+/* One reading, good where only `in_flight_bytes` were in flight and nothing changed around it. */
+static void drift_read(struct account *account, unsigned device, uint64_t in_flight_bytes, struct drift *drift)
+{
+    struct ledger_held before = held_now(account, device);
+    drift->device = device;
+    drift->state = DRIFT_BUSY;
+    drift->committed_bytes = before.committed_bytes;
+    if (before.in_flight_bytes != in_flight_bytes)
+        return;
+    if (nvml_own_bytes(&account->device[device].uuid, &drift->own_bytes) != 0) {
+        drift->state = DRIFT_UNKNOWN;
+        return;
+    }
+    if (held_now(account, device).changes == before.changes)
+        drift->state = DRIFT_CLEAN;
+}
+
+void drift_begin(struct account *account, unsigned device, struct drift *before)
+{
+    brief_lock_take(&account->books);
+    bool alone = account->measuring++ == 0;
+    before->measurement = ++account->measurements;
+    brief_lock_give(&account->books);
+    drift_read(account, device, 0, before);
+    if (!alone && before->state == DRIFT_CLEAN)
+        before->state = DRIFT_BUSY;
+}
+
+enum drift_state drift_end(struct account *account, const struct drift *before, uint64_t in_flight_bytes,
+                           int64_t *excess_bytes)
+{
+    struct drift after = {.state = before->state};
+    if (before->state == DRIFT_CLEAN)
+        drift_read(account, before->device, in_flight_bytes, &after);
+    brief_lock_take(&account->books);
+    account->measuring--;
+    bool alone = account->measurements == before->measurement;
+    brief_lock_give(&account->books);
+    if (after.state == DRIFT_CLEAN && !alone)
+        after.state = DRIFT_BUSY;
+    if (after.state == DRIFT_CLEAN)
+        *excess_bytes =
+            (int64_t)(after.own_bytes - before->own_bytes) - (int64_t)(after.committed_bytes - before->committed_bytes);
+    return after.state;
+}
