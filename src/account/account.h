@@ -50,13 +50,20 @@ enum { OWNER_NONE = 0 };
 
 /* What linear memory of that size physically costs, before it is known whether it shares a block: whole 2 MiB blocks.
  * UINT64_MAX where that passes what 64 bits hold. */
-uint64_t linear_cost(uint64_t bytes);
+#define BLOCK_BYTES (2ULL << 20) /* what the driver takes at a time: measured, cuMemAlloc of 1 byte costs it */
+static inline uint64_t linear_cost(uint64_t bytes)
+{
+    return bytes > UINT64_MAX - BLOCK_BYTES ? UINT64_MAX : (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+}
 
 /* Charges `bytes` of `kind` to the device and owner of the thread's current context. True: granted, fill in and go on.
  * False with *passes set: nothing to charge (unattached, no context, a context of an unknown device): let the driver
  * answer. False without: out of memory. */
 bool account_ask(const struct driver *driver, enum ledger_kind kind, uint64_t bytes, struct charge *charge,
                  bool *passes);
+
+/* The same for a device that the call itself names, whatever context is current, for memory that outlives all contexts. */
+bool account_ask_device(CUdevice ordinal, enum ledger_kind kind, uint64_t bytes, struct charge *charge, bool *passes);
 
 /* The driver returned `pointer`, which physically takes linear_cost(actual_bytes). */
 void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t actual_bytes);
@@ -65,8 +72,9 @@ void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t a
 void account_abandon(const struct charge *charge);
 
 /* The driver has freed `pointer`: what it was charged is credited. Does nothing for a pointer that is not one of ours. After
- * the call and not before: until it returns, the memory is on the card. */
-void account_freed(CUdeviceptr pointer);
+ * the call and not before: until it returns, the memory is on the card. True: it was handed out of a pool, which may have
+ * shrunk. */
+bool account_freed(CUdeviceptr pointer);
 
 /* --- contexts -------------------------------------------------------------------------------------------------------- */
 

@@ -134,8 +134,8 @@ static enum ledger_verdict bid_look(struct account *account, unsigned device, st
     return verdict;
 }
 
-static bool admit_slowly(struct account *account, unsigned device, struct ledger_bid *bid, enum ledger_verdict verdict,
-                         struct ledger_room *room)
+static __attribute__((noinline)) bool admit_slowly(struct account *account, unsigned device, struct ledger_bid *bid,
+                                                   enum ledger_verdict verdict, struct ledger_room *room)
 {
     struct patience patience = {.started_ms = now_ms(), .nap_us = NAP_FIRST_US};
     int before = errno;
@@ -178,4 +178,15 @@ bool admit(struct account *account, unsigned device, uint64_t bytes)
     }
     TESTPOINT("admit.granted");
     return true;
+}
+
+bool admit_at_once(struct account *account, unsigned device, uint64_t bytes)
+{
+    struct ledger_bid bid = {.bytes = bytes, .ticket = LEDGER_NO_TICKET};
+    enum ledger_verdict verdict = bid_look(account, device, &bid, NULL);
+    if (bid.standing) {
+        ledger_bid_withdraw(account->ledger, &bid);
+        account->bidding = false;
+    }
+    return verdict == LEDGER_FITS;
 }

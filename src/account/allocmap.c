@@ -41,24 +41,11 @@ static int table_grow(struct allocmap *map)
     return 0;
 }
 
-int allocmap_insert(struct allocmap *map, const struct allocation *entry, struct allocation *replaced)
+int allocmap_grow(struct allocmap *map)
 {
-    if (__builtin_expect(map->count >= map->capacity / 4 * 3, 0)) {
-        int result = table_grow(map);
-        if (result != 0 && map->count + 1 >= map->capacity) /* fuller than it should be is better than lost */
-            return result;
-    }
-    size_t at = allocmap_place(map, entry->pointer);
-    while (map->places[at].pointer != 0 && map->places[at].pointer != entry->pointer)
-        at = place_next(map, at);
-    struct allocation *place = &map->places[at];
-    bool there = place->pointer != 0;
-    if (there)
-        *replaced = *place;
-    else
-        map->count++;
-    *place = *entry;
-    return there;
+    int result = table_grow(map);
+    return result != 0 && map->count + 1 < map->capacity ? 0
+                                                         : result; /* fuller than it should be is better than lost */
 }
 
 /* Empties a place and moves back what was pushed beyond it, so that no search ends early. */

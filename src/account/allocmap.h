@@ -15,7 +15,7 @@ struct allocation {
     uint64_t bytes;   /* charged; in the table of shared blocks: how many allocations lie in the block */
     uint32_t owner;
     uint8_t device, kind;
-    uint16_t uses; /* in the table of contexts: cuCtxAttach and cuCtxDetach */
+    uint16_t uses; /* of contexts: cuCtxAttach and cuCtxDetach; of pools' pointers: the number of the pool */
 };
 
 /* All zeroes is empty. Invariant: count <= capacity * 3 / 4, capacity a power of two or 0. */
@@ -25,8 +25,8 @@ struct allocmap {
     unsigned shift; /* 64 - log2(capacity) */
 };
 
-/* Adds an entry. 0; 1: it replaced one of the same pointer, now in *replaced; -ENOMEM. */
-int allocmap_insert(struct allocmap *map, const struct allocation *entry, struct allocation *replaced);
+/* Makes room for one more entry. 0; -ENOMEM: the table is full. */
+int allocmap_grow(struct allocmap *map);
 
 /* Pointers are multiples of 512 or of 2 MiB; the multiplication spreads both over the high bits. */
 static inline size_t allocmap_place(const struct allocmap *map, uint64_t pointer)
@@ -46,6 +46,27 @@ static inline struct allocation *allocmap_find(const struct allocmap *map, uint6
         if (place->pointer == 0)
             return NULL;
     }
+}
+
+/* Adds an entry. 0; 1: it replaced one of the same pointer, now in *replaced; -ENOMEM. */
+static inline int allocmap_insert(struct allocmap *map, const struct allocation *entry, struct allocation *replaced)
+{
+    if (__builtin_expect(map->count >= map->capacity / 4 * 3, 0)) {
+        int result = allocmap_grow(map);
+        if (result != 0)
+            return result;
+    }
+    size_t at = allocmap_place(map, entry->pointer);
+    while (map->places[at].pointer != 0 && map->places[at].pointer != entry->pointer)
+        at = (at + 1) & (map->capacity - 1);
+    struct allocation *place = &map->places[at];
+    bool there = place->pointer != 0;
+    if (there)
+        *replaced = *place;
+    else
+        map->count++;
+    *place = *entry;
+    return there;
 }
 
 /* Takes an entry out. False: there is none. */

@@ -12,13 +12,7 @@
 #include "platform/log.h"
 #include "platform/testpoint.h"
 
-#define BLOCK_BYTES (2ULL << 20) /* what the driver takes at a time: measured, cuMemAlloc of 1 byte costs it */
 #define SMALL_BYTES (1ULL << 20) /* larger requests get blocks of their own */
-
-uint64_t linear_cost(uint64_t bytes)
-{
-    return bytes > UINT64_MAX - BLOCK_BYTES ? UINT64_MAX : (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
-}
 
 /* --- asking ---------------------------------------------------------------------------------------------------------- */
 
@@ -69,6 +63,22 @@ bool account_ask(const struct driver *driver, enum ledger_kind kind, uint64_t by
     return granted;
 }
 
+bool account_ask_device(CUdevice ordinal, enum ledger_kind kind, uint64_t bytes, struct charge *charge, bool *passes)
+{
+    struct account *account = account_get();
+    const struct account_device *device = account != NULL ? account_device_of(account, ordinal) : NULL;
+    *passes = true;
+    if (device == NULL || bytes == 0)
+        return false;
+    *passes = false;
+    *charge =
+        (struct charge){.device = account_number(account, device), .kind = kind, .owner = OWNER_NONE, .bytes = bytes};
+    brief_lock_take(&account->books);
+    bool granted = admit(account, charge->device, bytes);
+    brief_lock_give(&account->books);
+    return granted;
+}
+
 /* --- recording -------------------------------------------------------------------------------------------------------- */
 
 void books_settle(struct account *account, unsigned device, enum ledger_kind kind, uint64_t charged_bytes,
@@ -93,6 +103,10 @@ void books_credit(struct account *account, unsigned device, enum ledger_kind kin
 static void entry_credit(struct account *account, const struct allocation *entry)
 {
     uint64_t bytes = entry->bytes;
+    if (__builtin_expect(entry->kind == LEDGER_KIND_POOL, 0)) { /* what is charged is the pool's reserve */
+        account->pool[entry->uses].live--;
+        return;
+    }
     if (bytes == 0) {
         uint64_t base = entry->pointer & ~(BLOCK_BYTES - 1);
         struct allocation *block = allocmap_find(&account->blocks, base), removed;
@@ -107,14 +121,15 @@ static void entry_credit(struct account *account, const struct allocation *entry
 /* Counts a small allocation in its block; returns what that costs. */
 static uint64_t block_enter(struct account *account, const struct allocation *entry)
 {
-    struct allocation block = *entry, replaced;
-    block.pointer = entry->pointer & ~(BLOCK_BYTES - 1);
-    block.bytes = 1;
-    struct allocation *there = allocmap_find(&account->blocks, block.pointer);
-    if (there != NULL && there->owner == block.owner) {
+    uint64_t base = entry->pointer & ~(BLOCK_BYTES - 1);
+    struct allocation *there = allocmap_find(&account->blocks, base);
+    if (__builtin_expect(there != NULL && there->owner == entry->owner, 1)) {
         there->bytes++;
         return 0;
     }
+    struct allocation block = *entry, replaced;
+    block.pointer = base;
+    block.bytes = 1;
     if (there != NULL) { /* of a context that has ended, and whose books are not closed yet */
         books_credit(account, there->device, (enum ledger_kind)there->kind, BLOCK_BYTES);
         *there = block;
@@ -137,7 +152,7 @@ static void entry_remember(struct account *account, const struct allocation *ent
         struct allocation fresh = {.pointer = entry->pointer, .bytes = 1};
         entry_credit(account, &replaced);
         ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
-        if (replaced.owner == account->ending)
+        if (replaced.owner == account->ending && replaced.owner != OWNER_NONE)
             return; /* freed by the end of its context, whose books are not closed yet: no free of it is on its way */
         if (note != NULL)
             note->bytes++;
@@ -145,6 +160,20 @@ static void entry_remember(struct account *account, const struct allocation *ent
             (void)allocmap_insert(&account->reused, &fresh, &none);
     } else if (result < 0)
         log_line(LOG_WARN, "no memory for the books: an allocation stays charged until its context ends");
+}
+
+void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, unsigned pool)
+{
+    struct allocation entry = {
+        .pointer = pointer,
+        .bytes = bytes,
+        .owner = OWNER_NONE,
+        .device = account->pool[pool].device,
+        .kind = LEDGER_KIND_POOL,
+        .uses = (uint16_t)pool,
+    };
+    account->pool[pool].live++;
+    entry_remember(account, &entry);
 }
 
 void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t actual_bytes)
@@ -196,21 +225,24 @@ static bool free_is_noted(struct account *account, CUdeviceptr pointer)
     return true;
 }
 
-void account_freed(CUdeviceptr pointer)
+bool account_freed(CUdeviceptr pointer)
 {
     struct account *account = account_get();
     struct allocation entry;
+    bool pooled = false;
     TESTPOINT("free.driver_returned");
     if (account == NULL)
-        return;
+        return false;
     brief_lock_take(&account->books);
     bool noted = account->reused.count != 0 && free_is_noted(account, pointer);
     if (!noted && allocmap_remove(&account->allocations, pointer, &entry)) {
         entry_credit(account, &entry);
         ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+        pooled = entry.kind == LEDGER_KIND_POOL;
     }
     brief_lock_give(&account->books);
     TESTPOINT("free.credited");
+    return pooled;
 }
 
 /* --- the end of an owner ------------------------------------------------------------------------------------------------ */

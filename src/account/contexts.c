@@ -21,7 +21,7 @@ static bool primary_is_active(const struct driver *driver, CUdevice ordinal)
 static void context_remember(struct account *account, struct account_device *device, CUcontext handle, uint64_t bytes,
                              bool primary)
 {
-    struct allocation replaced;
+    struct allocation replaced = {0};
     struct allocation entry = {
         .pointer = (uintptr_t)handle,
         .bytes = bytes,

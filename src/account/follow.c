@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "account/pools.h"
 #include "account/state.h"
 #include "platform/log.h"
 #include "platform/size.h"
@@ -103,6 +104,10 @@ void account_tick(void)
         follow(account);
         claiming_give(account);
     }
+    const struct driver *driver = driver_bound();
+    if (driver != NULL && pools_hold())
+        pools_correct(
+            driver); /* what came free at no call that we know of, or where the program makes no call any more */
     brief_lock_take(&account->books);
     ledger_row_touch(account->ledger, account->claim.row);
     brief_lock_give(&account->books);

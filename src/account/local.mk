@@ -6,7 +6,10 @@ account_sources = \
     src/account/books.c \
     src/account/contexts.c \
     src/account/follow.c \
+    src/account/graphs.c \
     src/account/overhead.c \
+    src/account/pools.c src/account/pools.h \
+    src/account/reservoir.c src/account/reservoir.h \
     src/account/state.h
 
 noinst_LTLIBRARIES += libaccount.la

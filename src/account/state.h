@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include "account/account.h"
 #include "account/allocmap.h"
+#include "account/reservoir.h"
 #include "ledger/ledger.h"
 #include "platform/futex.h"
 
@@ -25,6 +26,8 @@ struct account_device {
     char name[LEDGER_NAME_BYTES];
 };
 
+enum { ACCOUNT_POOLS = 1024 };
+
 struct account {
     _Atomic(uint32_t) attached;
     struct brief_lock books, making, claiming;
@@ -33,7 +36,14 @@ struct account {
     struct ledger *ledger; /* replaced by account_tick alone */
     struct ledger_claim claim;
     struct allocmap allocations, blocks, contexts;
-    struct allocmap reused; /* addresses whose last owner's free is still on its way here, and how many such */
+    struct allocmap reused;    /* addresses whose last owner's free is still on its way here, and how many such */
+    struct allocmap pools;     /* handle to number in `pool` */
+    struct allocmap instances; /* of graphs that allocate: handle + device to bytes, and the epoch it was launched in */
+    _Atomic(unsigned) pools_high;
+    _Atomic(bool) graphs_allocate; /* there was an instance; never false again */
+    struct reservoir pool[ACCOUNT_POOLS];
+    struct reservoir graph[LEDGER_DEVICES]; /* by this process's number of the device */
+    uint32_t graph_epoch[LEDGER_DEVICES];   /* trims seen */
     uint32_t next_owner;
     uint32_t ending; /* the owner that the driver may be ending just now; OWNER_NONE: none */
     /* Written while attaching or under claiming: */
@@ -88,6 +98,9 @@ int opening_terms(struct opening *opening);
 /* Charges bytes, in flight, or refuses. Called with `books` held and returns with it held; gives it up while it waits. */
 bool admit(struct account *account, unsigned device, uint64_t bytes);
 
+/* The same, but what does not fit at once is not granted, and is not a refusal. */
+bool admit_at_once(struct account *account, unsigned device, uint64_t bytes);
+
 /* --- books.c ------------------------------------------------------------------------------------------------------- */
 
 /* Gives back bytes of a kind, under `books`. */
@@ -99,6 +112,9 @@ void books_close_owner(struct account *account, uint32_t owner, unsigned device)
 /* Moves a charge from what was asked for to what it cost, and lands it, under `books`. */
 void books_settle(struct account *account, unsigned device, enum ledger_kind kind, uint64_t charged_bytes,
                   uint64_t actual_bytes);
+
+/* Remembers a pointer that was handed out of a pool; the pool's reserve is what is charged. Under `books`. */
+void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, unsigned pool);
 
 /* --- overhead.c ----------------------------------------------------------------------------------------------------- */
 

@@ -11,7 +11,7 @@
 #include "cuda/driver.h"
 #include "cuda/object.h"
 
-static _Atomic(const struct driver *) current;
+_Atomic(const struct driver *) driver_current;
 static _Atomic(uintptr_t) real_dlsym;
 
 /* --- the C library's dlsym ---------------------------------------------------------------------------------------- */
@@ -57,20 +57,12 @@ static void handle_bind(void *handle)
     if (driver == MAP_FAILED)
         return;
     entries_find(driver, handle);
-    if (driver->cuInit == NULL || !atomic_compare_exchange_strong(&current, &none, driver))
+    if (driver->cuInit == NULL || !atomic_compare_exchange_strong(&driver_current, &none, driver))
         (void)munmap(driver, sizeof *driver);
 }
 
-const struct driver *driver_bound(void)
+const struct driver *driver_load(void)
 {
-    return atomic_load_explicit(&current, memory_order_acquire);
-}
-
-const struct driver *driver_get(void)
-{
-    const struct driver *driver = driver_bound();
-    if (__builtin_expect(driver != NULL, 1))
-        return driver;
     int before = errno;
     /* What the program has loaded already, wherever from, goes by this SONAME; else load it as a program would. */
     void *handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);

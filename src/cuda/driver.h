@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdatomic.h>
 #include "cuda/cuda_abi.h"
 
 /* A sanitizer's own start-up calls dlsym before its shadow memory is there: what lies on that way is not instrumented. */
@@ -25,11 +26,20 @@ struct driver {
     uintptr_t first, last; /* addresses of the driver's object: first <= address < last */
 };
 
-/* The driver; loads it where need be. NULL: there is none. Keeps errno. */
-const struct driver *driver_get(void);
-
 /* The driver where it is bound already, else NULL. */
-const struct driver *driver_bound(void);
+extern _Atomic(const struct driver *) driver_current;
+static inline const struct driver *driver_bound(void)
+{
+    return atomic_load_explicit(&driver_current, memory_order_acquire);
+}
+
+/* The driver; loads it where need be. NULL: there is none. Keeps errno. */
+const struct driver *driver_load(void);
+static inline const struct driver *driver_get(void)
+{
+    const struct driver *driver = driver_bound();
+    return __builtin_expect(driver != NULL, 1) ? driver : driver_load();
+}
 
 /* Whether an address lies in the bound driver's object. */
 static inline bool driver_holds(const struct driver *driver, const void *address)

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "account/account.h"
+#include "account/pools.h"
 #include "evict/agent.h"
 #include "interpose/gate.h"
 #include "interpose/hooks.h"
@@ -112,6 +113,9 @@ static CUresult primary_end(const struct driver *driver, primary_call *real, CUd
     context_ending_begin(NULL, device, &ending);
     CUresult result = real(device);
     context_ending_end(&ending, result == CUDA_SUCCESS && context_primary_is_gone(driver, device));
+    if (pools_hold())
+        pools_correct(driver);
+    graphs_trimmed(driver, device);
     gate_leave();
     return result;
 }

@@ -35,7 +35,7 @@ static void *wrapper_of(const struct hook *hook)
 
 /* --- by pointer ----------------------------------------------------------------------------------------------------- */
 
-enum { BUCKETS = 128 }; /* a power of two, so sparse that a miss looks once */
+enum { BUCKET_BITS = 9, BUCKETS = 1 << BUCKET_BITS }; /* a power of two, so sparse that a miss looks once */
 _Static_assert(BUCKETS >= 4 * HOOKS, "the table of pointers is to stay sparse");
 
 struct pointer_table {
@@ -49,7 +49,7 @@ static _Atomic(const struct pointer_table *) pointers;
 
 static size_t bucket_of(uintptr_t real)
 {
-    return (size_t)(real * 0x9E3779B97F4A7C15ULL >> 57) % BUCKETS;
+    return (size_t)(real * 0x9E3779B97F4A7C15ULL >> (64 - BUCKET_BITS));
 }
 
 /* Builds the table for a bound driver. Several threads may: one table is published, the others are thrown away. */

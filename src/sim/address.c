@@ -80,7 +80,7 @@ static uint64_t region_search(const struct region *region, uint64_t start, uint6
 static bool bytes_map(struct block *block)
 {
     uint64_t bytes = block->granules * GRANULE_BYTES;
-    if (block->managed) {
+    if (block->managed || block->host) {
         block->data = memory_map((void *)(uintptr_t)block->base, bytes, PROT_READ | PROT_WRITE, MAP_FIXED);
         return block->data != NULL;
     }
@@ -135,7 +135,7 @@ void address_leave(struct block *block)
 void address_unmap(struct block *block)
 {
     uint64_t bytes = block->granules * GRANULE_BYTES;
-    if (block->managed)
+    if (block->managed || block->host)
         memory_map((void *)(uintptr_t)block->base, bytes, PROT_NONE, MAP_FIXED);
     else
         munmap(block->data, bytes);

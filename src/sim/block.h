@@ -22,9 +22,11 @@ struct shares {
 
 /* Invariant: reachable by its address while it is in the table, in its owner's list while it is not freed. */
 struct block {
-    struct block *next, *previous; /* its owner's, or the list of the dead */
-    CUcontext owner;               /* NULL: of no context, and in no context's list */
-    unsigned device;               /* the machine's number of the card it lies on */
+    struct block *next, *previous;  /* its owner's or its pool's, or the list of the dead */
+    CUcontext owner;                /* NULL: of no context, and in no context's list */
+    struct reservoir *reservoir;    /* of the pool it belongs to; or NULL */
+    struct graph_allocation *graph; /* what of a graph it is the memory of; or NULL */
+    unsigned device;                /* the machine's number of the card it lies on */
     uint64_t base, granules;
     uint64_t bytes, id;    /* as asked for; of a block that is not shared */
     unsigned char *data;   /* where the bytes are: at base itself for managed memory */
@@ -32,6 +34,8 @@ struct block {
     unsigned holds;        /* copies at work on it */
     bool managed, freed;
     bool uncharged; /* its granules are paid for by something else: a pool, a handle of physical memory */
+    bool host;      /* memory of the host, which a pool can have: at base itself, like managed memory */
+    bool absent;    /* has an address and no memory: the graph that it belongs to has not allocated it, or freed it */
 };
 
 /* Gives a block of that many granules an address and bytes, in the low 4 GiB if asked. False: no room. */

@@ -78,12 +78,20 @@ static CUresult context_begin(CUcontext context, unsigned flags)
     return CUDA_SUCCESS;
 }
 
+/* All that was asked of a context has happened, and the host knows. */
+static void context_wait(CUcontext context)
+{
+    struct stream_place place = {.context = context};
+    pools_see(&place, UINT64_MAX);
+}
+
 /* Ends a context and gives back all it owns. Not under sim_lock; of several callers one does it. */
 static void context_end(CUcontext context)
 {
     struct block *dead = NULL;
     sim_lock();
-    if (atomic_exchange(&context->alive, false)) {
+    bool ended = atomic_exchange(&context->alive, false);
+    if (ended) {
         atomic_fetch_add(&context->generation, 1);
         dead = memory_end_context(context);
         host_end_context(context);
@@ -91,6 +99,8 @@ static void context_end(CUcontext context)
     }
     sim_unlock();
     memory_dispose(dead);
+    if (ended)
+        context_wait(context);
 }
 
 /* NULL: no memory. Under sim_lock. */
@@ -321,7 +331,7 @@ SIM_API CUresult cuCtxGetApiVersion(CUcontext context, unsigned *version)
 SIM_API CUresult cuCtxSynchronize(void)
 {
     SIM_ENTER_CONTEXT(current);
-    (void)current;
+    context_wait(current);
     return CUDA_SUCCESS;
 }
 
@@ -329,7 +339,10 @@ SIM_API CUresult cuCtxSynchronize_v2(CUcontext context)
 {
     SIM_ENTER();
     CUcontext named;
-    return context_named_maybe(context, &named);
+    CUresult result = context_named_maybe(context, &named);
+    if (result == CUDA_SUCCESS)
+        context_wait(named);
+    return result;
 }
 
 SIM_API CUresult cuCtxGetFlags(unsigned *flags)

@@ -131,6 +131,7 @@ static const int attributes[] = {
     [99] = 1,                                                     /* host registering */
     [106] = 32,                                                   /* blocks a multiprocessor */
     [111] = 1024,                                                 /* shared memory a block that is reserved */
+    [115] = 1,                                                    /* memory pools */
     [126] = 4,
 };
 

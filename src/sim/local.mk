@@ -23,8 +23,10 @@ src_sim_libcuda_la_SOURCES = \
     src/sim/memset.c \
     src/sim/module.c \
     src/sim/pointer.c \
+    src/sim/pool.c \
     src/sim/procaddr.c \
     src/sim/process.c \
+    src/sim/reservoir.c src/sim/reservoir.h \
     src/sim/sim.h \
     src/sim/stream.c \
     src/sim/symbols.h \

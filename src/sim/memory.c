@@ -4,6 +4,7 @@
  * last of them; managed memory is paid for whole at its creation. All state under sim_lock.
  */
 #include "sim/block.h"
+#include "sim/reservoir.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,46 +18,59 @@ uint64_t memory_next_id(void)
     return ++last_id;
 }
 
+/* The list a block of that kind belongs in. NULL: none. */
+static struct block **block_list(const struct block *block)
+{
+    if (block->reservoir)
+        return &block->reservoir->blocks;
+    return block->owner ? &block->owner->blocks : NULL;
+}
+
 static void block_link(struct block *block)
 {
+    struct block **list = block_list(block);
+    if (!list)
+        return;
     block->previous = NULL;
-    block->next = block->owner->blocks;
+    block->next = *list;
     if (block->next)
         block->next->previous = block;
-    block->owner->blocks = block;
+    *list = block;
 }
 
 static void block_unlink(struct block *block)
 {
+    struct block **list = block_list(block);
+    if (!list)
+        return;
     if (block->next)
         block->next->previous = block->previous;
     if (block->previous)
         block->previous->next = block->next;
     else
-        block->owner->blocks = block->next;
+        *list = block->next;
     block->next = block->previous = NULL;
 }
 
-/* Charges and makes a block of that many granules. NULL: the card or the host has not the room. */
-static struct block *block_new(CUcontext owner, uint64_t granules, bool managed, bool low)
+/* Makes a block of a kind (whose it is, where, what it is like), and pays for it. NULL: the card or the host has not
+ * the room. */
+static struct block *block_new(const struct block *kind, uint64_t granules, bool low)
 {
-    unsigned device = sim_process.physical[owner->device];
     if (granules > UINT64_MAX / GRANULE_BYTES ||
-        machine_charge(&sim_process.machine, device, granules * GRANULE_BYTES) != 0)
+        (!kind->uncharged && machine_charge(&sim_process.machine, kind->device, granules * GRANULE_BYTES) != 0))
         return NULL;
     struct block *block = calloc(1, sizeof(*block));
     if (block) {
-        block->owner = owner;
-        block->device = device;
+        *block = *kind;
         block->granules = granules;
-        block->managed = managed;
         if (address_take(block, low)) {
             block_link(block);
             return block;
         }
     }
     free(block);
-    machine_credit(&sim_process.machine, device, granules * GRANULE_BYTES);
+    if (!kind->uncharged)
+        machine_credit(&sim_process.machine, kind->device, granules * GRANULE_BYTES);
     return NULL;
 }
 
@@ -64,8 +78,7 @@ static struct block *block_new(CUcontext owner, uint64_t granules, bool managed,
  * have it; else the last span_release will. */
 static bool block_end(struct block *block)
 {
-    if (block->owner)
-        block_unlink(block);
+    block_unlink(block);
     block->freed = true;
     if (!block->uncharged)
         machine_credit(&sim_process.machine, block->device, block->granules * GRANULE_BYTES);
@@ -131,10 +144,11 @@ static bool block_is_low(const struct block *block)
     return block->base >> 32 == 0;
 }
 
-static uint64_t small_allocate(CUcontext context, uint64_t bytes, bool low)
+static uint64_t small_allocate(const struct block *kind, uint64_t bytes, bool low)
 {
     unsigned units = (unsigned)((bytes + UNIT_BYTES - 1) / UNIT_BYTES);
-    for (struct block *block = context->blocks; block; block = block->next) {
+    struct block **list = block_list(kind);
+    for (struct block *block = list ? *list : NULL; block; block = block->next) {
         if (!block->shares || block_is_low(block) != low)
             continue;
         unsigned unit = shares_search(block->shares, units);
@@ -142,7 +156,7 @@ static uint64_t small_allocate(CUcontext context, uint64_t bytes, bool low)
             return shares_take(block, unit, bytes);
     }
     struct shares *shares = calloc(1, sizeof(*shares));
-    struct block *block = shares ? block_new(context, 1, false, low) : NULL;
+    struct block *block = shares ? block_new(kind, 1, low) : NULL;
     if (!block) {
         free(shares);
         return 0;
@@ -152,9 +166,11 @@ static uint64_t small_allocate(CUcontext context, uint64_t bytes, bool low)
     return shares_take(block, 0, bytes);
 }
 
-static uint64_t large_allocate(CUcontext context, uint64_t bytes, bool managed, bool low)
+uint64_t memory_place(const struct block *kind, uint64_t bytes, bool share, bool low)
 {
-    struct block *block = block_new(context, (bytes - 1) / GRANULE_BYTES + 1, managed, low);
+    if (bytes <= SHARED_MOST_BYTES && share)
+        return small_allocate(kind, bytes, low);
+    struct block *block = block_new(kind, (bytes - 1) / GRANULE_BYTES + 1, low);
     if (!block)
         return 0;
     block->bytes = bytes;
@@ -172,10 +188,8 @@ CUresult memory_allocate(CUcontext context, uint64_t bytes, bool managed, bool l
         sim_unlock();
         return CUDA_ERROR_CONTEXT_IS_DESTROYED;
     }
-    if (bytes <= SHARED_MOST_BYTES && !managed)
-        taken = small_allocate(context, bytes, low);
-    else
-        taken = large_allocate(context, bytes, managed, low);
+    struct block kind = {.owner = context, .device = sim_process.physical[context->device], .managed = managed};
+    taken = memory_place(&kind, bytes, !managed, low);
     sim_unlock();
     if (!taken)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -186,7 +200,7 @@ CUresult memory_allocate(CUcontext context, uint64_t bytes, bool managed, bool l
 bool memory_find(uint64_t address, struct allocation *allocation)
 {
     struct block *block = address_block(address);
-    if (!block || block->freed)
+    if (!block || block->freed || block->absent)
         return false;
     *allocation = (struct allocation){.base = block->base,
                                       .bytes = block->bytes,
@@ -206,11 +220,15 @@ bool memory_find(uint64_t address, struct allocation *allocation)
     return address - allocation->base < allocation->bytes;
 }
 
-/* Frees one allocation; returns the block to dispose of, if that was its last and nobody works on it. */
-static struct block *allocation_end(const struct allocation *allocation)
+/* Frees one allocation, on a stream if a place is given; returns the block to dispose of, if that was its last and nobody
+ * works on it. */
+static struct block *allocation_end(const struct allocation *allocation, const struct stream_place *place)
 {
     struct block *block = allocation->block;
     struct shares *shares = block->shares;
+    struct reservoir *reservoir = block->reservoir;
+    if (reservoir)
+        pool_freed(reservoir, allocation->base, place);
     if (shares) {
         unsigned unit = (unsigned)((allocation->base - block->base) / UNIT_BYTES);
         for (unsigned i = unit; i < BLOCK_UNITS && shares->first[i] == unit + 1; i++) {
@@ -223,7 +241,7 @@ static struct block *allocation_end(const struct allocation *allocation)
     return block_end(block) ? block : NULL;
 }
 
-CUresult memory_free(uint64_t address)
+static CUresult memory_free_by(uint64_t address, const struct stream_place *place)
 {
     struct allocation allocation;
     struct block *dead = NULL;
@@ -232,10 +250,15 @@ CUresult memory_free(uint64_t address)
     sim_lock();
     bool found = memory_find(address, &allocation) && allocation.base == address;
     if (found)
-        dead = allocation_end(&allocation);
+        dead = allocation_end(&allocation, place);
     sim_unlock();
     memory_dispose(dead);
     return found ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult memory_free(uint64_t address)
+{
+    return memory_free_by(address, NULL);
 }
 
 CUresult span_take(struct span *span, uint64_t address, uint64_t bytes, enum span_kind kind)
@@ -365,9 +388,9 @@ SIM_API CUresult cuMemFree(CUdeviceptr_v1 address)
 SIM_API CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
 {
     SIM_ENTER();
-    CUcontext context;
-    CUresult result = stream_check(stream, &context);
-    return result == CUDA_SUCCESS ? memory_free(address) : result;
+    struct stream_place place;
+    CUresult result = stream_find(stream, &place);
+    return result == CUDA_SUCCESS ? memory_free_by(address, &place) : result;
 }
 
 static void info_read(CUcontext context, uint64_t *free_bytes, uint64_t *total_bytes)

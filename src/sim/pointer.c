@@ -1,5 +1,5 @@
 /* What the driver says of a pointer: device, managed and known host memory; anything else is an error. Under sim_lock. */
-#include "sim/sim.h"
+#include "sim/block.h"
 
 #include <string.h>
 
@@ -9,6 +9,7 @@ struct answer {
     uint64_t base, bytes, id;
     unsigned type;
     bool managed, host;
+    CUmemoryPool pool;
 };
 
 static bool pointer_look(uint64_t address, struct answer *answer)
@@ -23,9 +24,10 @@ static bool pointer_look(uint64_t address, struct answer *answer)
                                   .base = allocation.base,
                                   .bytes = allocation.bytes,
                                   .id = allocation.id,
-                                  .type = CU_MEMORYTYPE_DEVICE,
+                                  .type = allocation.block->host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE,
                                   .managed = allocation.managed,
-                                  .host = allocation.managed};
+                                  .host = allocation.managed || allocation.block->host,
+                                  .pool = pool_of(allocation.block->reservoir)};
     else if (range)
         *answer = (struct answer){.owner = range->owner,
                                   .device = range->owner->device,
@@ -58,7 +60,6 @@ static CUresult value_put_bool(void *data, bool value)
 
 static CUresult attribute_put(const struct answer *answer, int attribute, uint64_t address, void *data)
 {
-    void *none = NULL;
     switch (attribute) {
     case CU_POINTER_ATTRIBUTE_CONTEXT:
         return value_put(data, &answer->owner, sizeof(answer->owner));
@@ -90,7 +91,7 @@ static CUresult attribute_put(const struct answer *answer, int attribute, uint64
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
         return value_put_u32(data, 3);
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
-        return value_put(data, &none, sizeof(none));
+        return value_put(data, &answer->pool, sizeof(answer->pool));
     default:
         return attribute < 1 || attribute > 21 ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_SUPPORTED;
     }

@@ -98,8 +98,17 @@ CUresult context_current(CUcontext *context);
 /* Whether a handle is that of a context that lives. */
 bool context_is_alive(CUcontext context);
 
-/* Streams: resolves a handle, the three implicit ones included, to the context it works in. */
+/* Streams: resolves a handle, the three implicit ones included, to the context it works in / to all that tells its place
+ * among others. */
 CUresult stream_check(CUstream stream, CUcontext *context);
+struct stream_place {
+    CUcontext context;
+    uint64_t id;
+    bool legacy, blocking; /* the legacy stream itself; one that waits for it */
+};
+CUresult stream_find(CUstream stream, struct stream_place *place);
+/* Counts the moments at which streams did something that others may wait for; under sim_lock. */
+uint64_t stream_moment(void);
 
 /* Memory. */
 #define GRANULE_BYTES (2ULL << 20)
@@ -128,6 +137,9 @@ void span_release(struct span *span);
 
 CUresult memory_allocate(CUcontext context, uint64_t bytes, bool managed, bool low, uint64_t *address);
 CUresult memory_free(uint64_t address);
+/* Finds an address and bytes for an allocation in a block like the given one, a new one or (where small ones share) one
+ * that is there. 0: no room. Under sim_lock. */
+uint64_t memory_place(const struct block *kind, uint64_t bytes, bool share, bool low);
 /* Finds what an address lies in; under sim_lock. */
 bool memory_find(uint64_t address, struct allocation *allocation);
 /* Whether an address lies where device memory can be, allocated or not. */
@@ -147,6 +159,13 @@ struct host_range {
 /* The range an address lies in / forgets those of a context; under sim_lock. */
 struct host_range *host_find(uint64_t address);
 void host_end_context(CUcontext context);
+
+/* Pools: an allocation of theirs was freed, on a stream if a place is given (under sim_lock) / the host has waited for
+ * what happened until a moment in a place (id 0: in all of a context), so that unused memory may go back to the card. */
+struct reservoir;
+void pool_freed(struct reservoir *reservoir, uint64_t address, const struct stream_place *place);
+void pools_see(const struct stream_place *place, uint64_t moment);
+CUmemoryPool pool_of(const struct reservoir *reservoir);
 
 /* A number no other allocation of this process has ever had; under sim_lock. */
 uint64_t memory_next_id(void);

@@ -24,12 +24,15 @@ struct CUevent_st {
     CUevent next, made;
     CUcontext context;
     uint64_t generation, recorded_ns; /* 0: never recorded */
+    struct stream_place place;        /* where it was recorded last, and when */
+    uint64_t moment;
     unsigned flags;
 };
 
 static CUstream unused_streams, all_streams;
 static CUevent unused_events, all_events;
 static uint64_t next_stream = 3; /* 1 and 2 are the implicit ones */
+static uint64_t last_moment;
 
 static bool stream_is_implicit(CUstream stream)
 {
@@ -53,6 +56,29 @@ CUresult stream_check(CUstream stream, CUcontext *context)
         return CUDA_ERROR_INVALID_HANDLE;
     *context = stream->context;
     return atomic_load(&stream->context->fault);
+}
+
+static uint64_t stream_id(CUstream stream)
+{
+    return stream == CU_STREAM_PER_THREAD ? 2 : stream_is_implicit(stream) ? 1 : stream->id;
+}
+
+CUresult stream_find(CUstream stream, struct stream_place *place)
+{
+    CUcontext context;
+    CUresult result = stream_check(stream, &context);
+    if (result != CUDA_SUCCESS)
+        return result;
+    bool implicit = stream_is_implicit(stream);
+    *place = (struct stream_place){.context = context, .id = stream_id(stream)};
+    place->legacy = place->id == 1;
+    place->blocking = implicit || !(stream->flags & CU_STREAM_NON_BLOCKING);
+    return CUDA_SUCCESS;
+}
+
+uint64_t stream_moment(void)
+{
+    return ++last_moment;
 }
 
 static CUresult stream_create(CUcontext context, CUstream *stream, unsigned flags, int priority)
@@ -103,12 +129,15 @@ SIM_API CUresult cuStreamDestroy_v2(CUstream stream)
         return CUDA_ERROR_INVALID_HANDLE;
     sim_lock();
     bool live = stream->state == STREAM_LIVE;
+    struct stream_place place = {.context = stream->context, .id = stream->id};
     if (live) {
         stream->state = 0;
         stream->next = unused_streams;
         unused_streams = stream;
     }
     sim_unlock();
+    if (live)
+        pools_see(&place, UINT64_MAX);
     return live ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 SIM_TWIN(cuStreamDestroy, cuStreamDestroy_v2);
@@ -131,8 +160,12 @@ SIM_API CUresult cuStreamQuery(CUstream stream)
 
 SIM_API CUresult cuStreamSynchronize(CUstream stream)
 {
-    SIM_ENTER_STREAM(stream, context);
-    return CUDA_SUCCESS;
+    SIM_ENTER();
+    struct stream_place place;
+    CUresult result = stream_find(stream, &place);
+    if (result == CUDA_SUCCESS)
+        pools_see(&place, UINT64_MAX);
+    return result;
 }
 
 SIM_API CUresult cuStreamGetPriority(CUstream stream, int *priority)
@@ -158,7 +191,7 @@ SIM_API CUresult cuStreamGetId(CUstream stream, unsigned long long *id)
     SIM_ENTER_STREAM(stream, context);
     if (!id)
         return CUDA_ERROR_INVALID_VALUE;
-    *id = stream == CU_STREAM_PER_THREAD ? 2 : stream_is_implicit(stream) ? 1 : stream->id;
+    *id = stream_id(stream);
     return CUDA_SUCCESS;
 }
 
@@ -279,30 +312,37 @@ SIM_API CUresult cuEventDestroy_v2(CUevent event)
 }
 SIM_TWIN(cuEventDestroy, cuEventDestroy_v2);
 
-static CUresult event_record(CUevent event, CUcontext context)
+static CUresult event_record(CUevent event, CUstream stream)
 {
+    struct stream_place place;
+    CUresult found = stream_find(stream, &place);
+    if (found != CUDA_SUCCESS)
+        return found;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     sim_lock();
     CUresult result = event_is_live(event) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
-    if (result == CUDA_SUCCESS && event->context != context)
+    if (result == CUDA_SUCCESS && event->context != place.context)
         result = CUDA_ERROR_INVALID_HANDLE; /* an event and its stream are of one context */
-    if (result == CUDA_SUCCESS)
+    if (result == CUDA_SUCCESS) {
         event->recorded_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+        event->place = place;
+        event->moment = stream_moment();
+    }
     sim_unlock();
     return result;
 }
 
 SIM_API CUresult cuEventRecord(CUevent event, CUstream stream)
 {
-    SIM_ENTER_STREAM(stream, context);
-    return event_record(event, context);
+    SIM_ENTER();
+    return event_record(event, stream);
 }
 
 SIM_API CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned flags)
 {
-    SIM_ENTER_STREAM(stream, context);
-    return flags & ~1u ? CUDA_ERROR_INVALID_VALUE : event_record(event, context);
+    SIM_ENTER();
+    return flags & ~1u ? CUDA_ERROR_INVALID_VALUE : event_record(event, stream);
 }
 
 static CUresult event_check(CUevent event)
@@ -322,7 +362,10 @@ SIM_API CUresult cuEventQuery(CUevent event)
 SIM_API CUresult cuEventSynchronize(CUevent event)
 {
     SIM_ENTER();
-    return event_check(event);
+    CUresult result = event_check(event);
+    if (result == CUDA_SUCCESS && event->recorded_ns)
+        pools_see(&event->place, event->moment);
+    return result;
 }
 
 SIM_API CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)

@@ -11,7 +11,7 @@ libsimstage_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 libsimstage_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 
 sim_tests = tests/unit/test_sim_machine tests/unit/test_sim_memory tests/unit/test_sim_nvml \
-    tests/unit/test_sim_procaddr tests/unit/test_sim_process tests/unit/test_sim_work
+    tests/unit/test_sim_pool tests/unit/test_sim_procaddr tests/unit/test_sim_process tests/unit/test_sim_work
 check_PROGRAMS += $(sim_tests)
 TESTS += $(sim_tests)
 sim_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
@@ -22,6 +22,8 @@ tests_unit_test_sim_memory_CPPFLAGS = $(sim_cppflags)
 tests_unit_test_sim_memory_LDADD = $(sim_libs) src/sim/libcuda.la
 tests_unit_test_sim_nvml_CPPFLAGS = $(sim_cppflags)
 tests_unit_test_sim_nvml_LDADD = $(sim_libs) src/sim/libcuda.la src/sim/libnvidia-ml.la
+tests_unit_test_sim_pool_CPPFLAGS = $(sim_cppflags)
+tests_unit_test_sim_pool_LDADD = $(sim_libs) src/sim/libcuda.la
 tests_unit_test_sim_procaddr_CPPFLAGS = $(sim_cppflags)
 tests_unit_test_sim_procaddr_LDADD = $(sim_libs) src/sim/libcuda.la -ldl
 tests_unit_test_sim_process_CPPFLAGS = $(sim_cppflags)

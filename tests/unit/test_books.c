@@ -287,6 +287,29 @@ static void nothing_to_charge_passes(void **state)
     assert_true(passes);
 }
 
+/* Memory of no context: for the device that the call names, without a current context, and left by the end of any. */
+static void named_device_is_charged(void **state)
+{
+    (void)state;
+    struct charge charge;
+    bool passes = false;
+    current = NULL;
+    assert_true(account_ask_device(0, LEDGER_KIND_VMM, BLOCK, &charge, &passes));
+    assert_int_equal(charge.owner, OWNER_NONE);
+    account_record(&charge, 64 * BLOCK, BLOCK);
+    context_destroy(first);
+    assert_int_equal(used(), PREDICTED + BLOCK);
+    account_freed(64 * BLOCK);
+    assert_int_equal(context_make(first), CUDA_SUCCESS);
+    assert_false(account_ask_device(1, LEDGER_KIND_VMM, BLOCK, &charge, &passes));
+    assert_true(passes);
+    assert_false(account_ask_device(0, LEDGER_KIND_VMM, 0, &charge, &passes));
+    assert_true(passes);
+    assert_false(account_ask_device(0, LEDGER_KIND_VMM, 8 * GIB, &charge, &passes));
+    assert_false(passes);
+    assert_int_equal(used(), 2 * PREDICTED);
+}
+
 static void too_much_is_refused(void **state)
 {
     (void)state;
@@ -322,6 +345,7 @@ int main(void)
         BOOKS(end_of_a_context_frees_its_own),
         BOOKS(context_made_elsewhere_is_adopted),
         BOOKS(nothing_to_charge_passes),
+        BOOKS(named_device_is_charged),
         BOOKS(too_much_is_refused),
         BOOKS(uses_of_a_context_are_counted),
     };

@@ -1,0 +1,238 @@
+/*
+ * Memory that graphs allocate when they run. Called by src/interpose through pools.h.
+ *
+ * Adding nodes and instantiating costs nothing; a launch or an upload backs the instance's allocations from the device's
+ * memory for graphs, which grows, is shared by instances whose allocations do not live at once, and shrinks by trimming alone
+ * (all measured). Which instances share is the driver's affair, so what may be needed is bounded: all instances launched since
+ * the last trim, one beside the other. Where that bound does not fit, the device's graph memory is trimmed first, after
+ * which it holds what is live and nothing else.
+ */
+#include "config.h"
+
+#include <sys/mman.h>
+#include "account/pools.h"
+#include "account/state.h"
+#include "platform/testpoint.h"
+
+/* --- what an instance can take -------------------------------------------------------------------------------------------- */
+
+#define NODE_BYTES (2ULL << 20) /* an allocation node's share is rounded to this: never less than the driver takes */
+
+struct sums {
+    uint64_t bytes[LEDGER_DEVICES];
+    bool any;
+};
+
+static void node_add(const struct driver *driver, const struct account *account, CUgraphNode node, struct sums *sums)
+{
+    CUDA_MEM_ALLOC_NODE_PARAMS parameters = {.bytesize = 0};
+    if (driver->cuGraphMemAllocNodeGetParams(node, &parameters) != CUDA_SUCCESS ||
+        parameters.poolProps.location.type != CU_MEM_LOCATION_TYPE_DEVICE)
+        return;
+    for (unsigned i = 0; i < account->devices; i++)
+        if (account->device[i].ordinal == parameters.poolProps.location.id) {
+            uint64_t bytes = parameters.bytesize, sum;
+            bytes = bytes > UINT64_MAX - NODE_BYTES ? UINT64_MAX : (bytes + NODE_BYTES - 1) / NODE_BYTES * NODE_BYTES;
+            sums->bytes[i] = __builtin_add_overflow(sums->bytes[i], bytes, &sum) ? UINT64_MAX : sum;
+            sums->any = true;
+        }
+}
+
+enum { DEPTH_MOST = 32 }; /* of graphs in graphs */
+
+static void graph_sum(const struct driver *driver, const struct account *account, CUgraph graph, struct sums *sums,
+                      unsigned depth)
+{
+    size_t count = 0;
+    if (depth == DEPTH_MOST || driver->cuGraphGetNodes(graph, NULL, &count) != CUDA_SUCCESS || count == 0)
+        return;
+    size_t size = count * sizeof(CUgraphNode);
+    CUgraphNode *nodes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (nodes == MAP_FAILED)
+        return;
+    if (driver->cuGraphGetNodes(graph, nodes, &count) != CUDA_SUCCESS)
+        count = 0;
+    for (size_t i = 0; i < count; i++) {
+        int type = CU_GRAPH_NODE_TYPE_EMPTY;
+        CUgraph child = NULL;
+        (void)driver->cuGraphNodeGetType(nodes[i], &type);
+        if (type == CU_GRAPH_NODE_TYPE_MEM_ALLOC)
+            node_add(driver, account, nodes[i], sums);
+        else if (type == CU_GRAPH_NODE_TYPE_GRAPH &&
+                 driver->cuGraphChildGraphNodeGetGraph(nodes[i], &child) == CUDA_SUCCESS)
+            graph_sum(driver, account, child, sums, depth + 1);
+    }
+    (void)munmap(nodes, size);
+}
+
+static bool driver_allocates(const struct driver *driver)
+{
+    return driver->cuGraphMemAllocNodeGetParams != NULL && driver->cuGraphGetNodes != NULL &&
+           driver->cuGraphNodeGetType != NULL && driver->cuGraphChildGraphNodeGetGraph != NULL &&
+           driver->cuDeviceGetGraphMemAttribute != NULL;
+}
+
+/* Handles are aligned; the low bits tell the devices of one instance apart. */
+static uint64_t key_of(CUgraphExec instance, unsigned device)
+{
+    return (uintptr_t)instance + device;
+}
+
+void graph_instantiated(const struct driver *driver, CUgraph graph, CUgraphExec instance, bool uploaded)
+{
+    struct account *account = account_get();
+    struct sums sums = {.any = false};
+    struct allocation replaced;
+    if (account == NULL || instance == NULL || !driver_allocates(driver))
+        return;
+    graph_sum(driver, account, graph, &sums, 0);
+    if (!sums.any)
+        return;
+    brief_lock_take(&account->books);
+    for (unsigned i = 0; i < account->devices; i++) {
+        struct allocation entry = {.pointer = key_of(instance, i), .bytes = reservoir_steps(sums.bytes[i])};
+        entry.owner = uploaded ? account->graph_epoch[i] + 1 : 0;
+        if (sums.bytes[i] != 0)
+            (void)allocmap_insert(&account->instances, &entry, &replaced);
+    }
+    brief_lock_give(&account->books);
+    atomic_store_explicit(&account->graphs_allocate, true, memory_order_release);
+}
+
+void graph_forgotten(CUgraphExec instance)
+{
+    struct account *account = account_get();
+    struct allocation removed;
+    if (account == NULL || !atomic_load_explicit(&account->graphs_allocate, memory_order_acquire))
+        return;
+    brief_lock_take(&account->books);
+    for (unsigned i = 0; i < account->devices; i++)
+        (void)allocmap_remove(&account->instances, key_of(instance, i), &removed);
+    brief_lock_give(&account->books);
+}
+
+bool graphs_allocate(void)
+{
+    struct account *account = account_get();
+    return account != NULL && atomic_load_explicit(&account->graphs_allocate, memory_order_acquire);
+}
+
+/* --- backing it ------------------------------------------------------------------------------------------------------------ */
+
+static struct reservoir *reservoir_of(struct account *account, unsigned device)
+{
+    struct reservoir *reservoir = &account->graph[device];
+    reservoir->device = (uint8_t)device;
+    reservoir->kind = LEDGER_KIND_GRAPH;
+    return reservoir;
+}
+
+void graphs_trimmed(const struct driver *driver, CUdevice ordinal)
+{
+    struct account *account = account_get();
+    const struct account_device *known = account != NULL ? account_device_of(account, ordinal) : NULL;
+    if (known == NULL || !atomic_load_explicit(&account->graphs_allocate, memory_order_acquire))
+        return;
+    unsigned device = account_number(account, known);
+    brief_lock_take(&account->books);
+    struct reservoir *reservoir = reservoir_of(account, device);
+    brief_lock_give(&account->books);
+    reservoir_correct(driver, account, reservoir);
+    brief_lock_take(&account->books);
+    if (reservoir->calls == 0) { /* what is left is live, and counts until the next trim */
+        account->graph_epoch[device]++;
+        reservoir->bound_bytes = reservoir->charged_bytes;
+    }
+    brief_lock_give(&account->books);
+}
+
+/* How much a device's graph memory may grow, if an instance of that many bytes is backed; `entry` NULL: not launched yet. Under
+ * `books`. */
+static uint64_t growth_of(const struct reservoir *reservoir, const struct allocation *entry, uint64_t bytes,
+                          uint32_t epoch)
+{
+    bool counted = entry != NULL && entry->owner == epoch + 1;
+    uint64_t bound = reservoir->bound_bytes;
+    if (!counted && __builtin_add_overflow(bound, bytes, &bound))
+        bound = UINT64_MAX;
+    return bound > reservoir->charged_bytes ? bound - reservoir->charged_bytes : 0;
+}
+
+/* Charges one device for a call; `bytes` is what a graph that is not instantiated yet can take. */
+static bool device_begin(const struct driver *driver, struct account *account, unsigned device, CUgraphExec instance,
+                         uint64_t bytes, struct graph_call *call)
+{
+    brief_lock_take(&account->books);
+    struct reservoir *reservoir = reservoir_of(account, device);
+    struct allocation *entry = allocmap_find(&account->instances, key_of(instance, device));
+    if (entry != NULL)
+        bytes = entry->bytes;
+    uint64_t growth = growth_of(reservoir, entry, bytes, account->graph_epoch[device]);
+    bool granted = growth == 0 || admit_at_once(account, device, growth);
+    if (!granted) {
+        brief_lock_give(&account->books);
+        if (driver->cuDeviceGraphMemTrim != NULL &&
+            driver->cuDeviceGraphMemTrim(account->device[device].ordinal) == CUDA_SUCCESS)
+            graphs_trimmed(driver, account->device[device].ordinal);
+        brief_lock_take(&account->books);
+        entry = allocmap_find(&account->instances, key_of(instance, device));
+        growth = growth_of(reservoir, entry, bytes, account->graph_epoch[device]);
+        granted = growth == 0 || admit(account, device, growth);
+    }
+    if (granted) {
+        entry = allocmap_find(&account->instances, key_of(instance, device)); /* admit may have let others in */
+        uint32_t mark = account->graph_epoch[device] + 1;
+        if (entry == NULL || entry->owner != mark)
+            reservoir->bound_bytes += bytes;
+        if (entry != NULL)
+            entry->owner = mark;
+        call->counts[device] = true;
+        call->any = true;
+        call->growth_bytes[device] = growth;
+        call->seen[device] = reservoir_enter(reservoir, growth);
+    }
+    brief_lock_give(&account->books);
+    TESTPOINT("graph.charged");
+    return granted;
+}
+
+bool graph_begin(const struct driver *driver, CUgraphExec instance, CUgraph graph, struct graph_call *call)
+{
+    struct account *account = account_get();
+    struct sums sums = {.any = false};
+    call->any = false;
+    if (account == NULL || !driver_allocates(driver))
+        return true;
+    if (graph != NULL)
+        graph_sum(driver, account, graph, &sums, 0);
+    for (unsigned i = 0; i < account->devices; i++) {
+        call->counts[i] = false;
+        brief_lock_take(&account->books);
+        bool takes = sums.bytes[i] != 0 || allocmap_find(&account->instances, key_of(instance, i)) != NULL;
+        brief_lock_give(&account->books);
+        if (takes && !device_begin(driver, account, i, instance, reservoir_steps(sums.bytes[i]), call)) {
+            graph_end(driver, call);
+            return false;
+        }
+    }
+    return true;
+}
+
+void graph_end(const struct driver *driver, const struct graph_call *call)
+{
+    struct account *account = account_get();
+    if (!call->any || account == NULL)
+        return;
+    TESTPOINT("graph.driver_returned");
+    for (unsigned i = 0; i < account->devices; i++) {
+        if (!call->counts[i])
+            continue;
+        struct reservoir *reservoir = &account->graph[i];
+        uint64_t reserved = reservoir_read(driver, account, reservoir);
+        brief_lock_take(&account->books);
+        bool settled = reservoir_leave(account, reservoir, call->growth_bytes[i], call->seen[i], reserved);
+        brief_lock_give(&account->books);
+        if (!settled)
+            reservoir_correct(driver, account, reservoir);
+    }
+}

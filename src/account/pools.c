@@ -1,0 +1,252 @@
+/*
+ * Stream-ordered pools: which there are, what a call may make one grow by, and whose pointer a pointer is. Called by
+ * src/interpose through account.h; reservoir.h says how the charge follows the driver.
+ *
+ * Pools and their memory belong to no context and outlive all of them. A pool that was destroyed cannot be asked any
+ * more: its charge goes with its last pointer, at the next synchronisation, as its memory does (measured).
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include "account/pools.h"
+#include "account/state.h"
+#include "platform/log.h"
+#include "platform/testpoint.h"
+
+/* --- which there are ---------------------------------------------------------------------------------------------------- */
+
+static struct reservoir *pool_of(struct account *account, unsigned number)
+{
+    return &account->pool[number];
+}
+
+#define POOL_FOREIGN UINT32_MAX /* in place of a number */
+
+/* The number of a pool, which is added where it is not known. ACCOUNT_POOLS: there is no room for another; POOL_FOREIGN. Under
+ * `books`. */
+static unsigned pool_number(struct account *account, uint64_t handle, unsigned device)
+{
+    struct allocation replaced, entry = {.pointer = handle};
+    struct allocation *known = allocmap_find(&account->pools, handle);
+    if (__builtin_expect(known != NULL, 1))
+        return (unsigned)known->bytes;
+    unsigned number = account->pools_high;
+    for (unsigned i = 0; i < account->pools_high; i++) /* one that is over */
+        if (account->pool[i].ended && account->pool[i].live == 0 && account->pool[i].charged_bytes == 0) {
+            number = i;
+            break;
+        }
+    entry.bytes = number;
+    if (number >= ACCOUNT_POOLS || allocmap_insert(&account->pools, &entry, &replaced) < 0)
+        return ACCOUNT_POOLS;
+    struct reservoir *pool = pool_of(account, number);
+    uint64_t changes = atomic_load(&pool->changes);
+    pool->handle = handle;
+    pool->device = (uint8_t)device;
+    pool->kind = LEDGER_KIND_POOL;
+    atomic_store(&pool->changes, changes + 1);
+    atomic_store_explicit(&pool->ended, false, memory_order_release);
+    if (number == account->pools_high)
+        atomic_store_explicit(&account->pools_high, number + 1, memory_order_release);
+    return number;
+}
+
+/* A pool whose memory is not this process's device memory: the host's, or another process's. */
+static bool pool_note_foreign(struct account *account, uint64_t handle)
+{
+    struct allocation replaced, entry = {.pointer = handle, .bytes = POOL_FOREIGN};
+    return allocmap_find(&account->pools, handle) != NULL || allocmap_insert(&account->pools, &entry, &replaced) >= 0;
+}
+
+bool pool_learn(CUmemoryPool handle, int location_type, int location_id)
+{
+    struct account *account = account_get();
+    bool known = true;
+    if (account == NULL || handle == NULL)
+        return true;
+    bool on_device = location_type == CU_MEM_LOCATION_TYPE_DEVICE;
+    const struct account_device *device = on_device ? account_device_of(account, location_id) : NULL;
+    brief_lock_take(&account->books);
+    if (device == NULL)
+        known = pool_note_foreign(account, (uintptr_t)handle);
+    else
+        known = pool_number(account, (uintptr_t)handle, account_number(account, device)) != ACCOUNT_POOLS;
+    brief_lock_give(&account->books);
+    if (!known)
+        log_line(LOG_WARN,
+                 "this process has %d pools of device memory; one more cannot be held to the budget and is refused",
+                 ACCOUNT_POOLS);
+    return known;
+}
+
+void pool_destroyed(CUmemoryPool handle)
+{
+    struct account *account = account_get();
+    struct allocation entry;
+    if (account == NULL)
+        return;
+    brief_lock_take(&account->books);
+    if (allocmap_remove(&account->pools, (uintptr_t)handle, &entry) && entry.bytes != POOL_FOREIGN) {
+        struct reservoir *pool = pool_of(account, (unsigned)entry.bytes);
+        atomic_store_explicit(&pool->ended, true, memory_order_release);
+        atomic_fetch_add_explicit(&pool->changes, 1, memory_order_release);
+    }
+    brief_lock_give(&account->books);
+}
+
+/* --- room without growing ------------------------------------------------------------------------------------------------ */
+
+struct extent {
+    uint64_t start, end;
+};
+
+/* In place and without the heap (Shell's, with Ciura's gaps): the program's allocator may be what called us. */
+static void extents_sort(struct extent *extents, size_t count)
+{
+    static const size_t gaps[] = {54901, 24400, 10844, 4820, 2142, 952, 423, 188, 83, 37, 16, 7, 3, 1};
+    for (size_t g = 0; g < sizeof gaps / sizeof *gaps; g++)
+        for (size_t i = gaps[g]; i < count; i++) {
+            struct extent moved = extents[i];
+            size_t at = i;
+            for (; at >= gaps[g] && extents[at - gaps[g]].start > moved.start; at -= gaps[g])
+                extents[at] = extents[at - gaps[g]];
+            extents[at] = moved;
+        }
+}
+
+static uint64_t step_of(uint64_t address)
+{
+    return address / RESERVOIR_STEP_BYTES;
+}
+
+/* Whether a hole between sorted extents holds `bytes`, within the steps that they touch; *touched: how many those are. A hole
+ * that spans a step which nothing touches may have no memory behind it. */
+static bool holes_hold(const struct extent *extents, size_t count, uint64_t bytes, uint64_t *touched)
+{
+    bool holds = false;
+    uint64_t end = 0;
+    *touched = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t first = step_of(extents[i].start), last = step_of(extents[i].end - 1);
+        uint64_t step_before = end != 0 ? step_of(end - 1) : 0;
+        if (end != 0 && first <= step_before + 1) {
+            holds |= extents[i].start - end >= bytes;
+            *touched += last - step_before;
+        } else {
+            holds |= extents[i].start % RESERVOIR_STEP_BYTES >= bytes;
+            if (end != 0)
+                holds |= (step_before + 1) * RESERVOIR_STEP_BYTES - end >= bytes;
+            *touched += last - first + 1;
+        }
+        end = extents[i].end;
+    }
+    if (end != 0)
+        holds |= (step_of(end - 1) + 1) * RESERVOIR_STEP_BYTES - end >= bytes;
+    return holds;
+}
+
+/* Whether a pool surely has room for `bytes` without growing: the driver puts an allocation into any hole that holds it whole
+ * (measured). Asked only where growing would not fit the budget, so it may take its time. Under `books`. */
+static bool pool_has_room(const struct account *account, unsigned number, uint64_t bytes)
+{
+    const struct reservoir *pool = &account->pool[number];
+    size_t count = 0, size = ((size_t)pool->live + 1) * sizeof(struct extent);
+    uint64_t touched;
+    if (pool->calls != 0 || bytes > pool->charged_bytes)
+        return false;
+    struct extent *extents = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (extents == MAP_FAILED)
+        return false;
+    for (size_t i = 0; i < account->allocations.capacity && count < pool->live; i++) {
+        const struct allocation *entry = &account->allocations.places[i];
+        if (entry->pointer != 0 && entry->kind == LEDGER_KIND_POOL && entry->uses == number)
+            extents[count++] = (struct extent){entry->pointer, entry->pointer + entry->bytes};
+    }
+    extents_sort(extents, count);
+    bool holds = holes_hold(extents, count, bytes, &touched);
+    (void)munmap(extents, size);
+    uint64_t untouched = pool->charged_bytes / RESERVOIR_STEP_BYTES - touched;
+    if (touched > pool->charged_bytes / RESERVOIR_STEP_BYTES) /* laid out in another way than we believe */
+        return false;
+    return holds || untouched * RESERVOIR_STEP_BYTES >= reservoir_steps(bytes);
+}
+
+/* --- allocating ------------------------------------------------------------------------------------------------------------ */
+
+#define UNIT_BYTES 512 /* what requests are rounded to */
+
+bool pool_begin(CUmemoryPool handle, CUdevice ordinal, uint64_t bytes, struct pool_call *call)
+{
+    struct account *account = account_get();
+    const struct account_device *device = account != NULL ? account_device_of(account, ordinal) : NULL;
+    call->counts = false;
+    if (device == NULL || bytes == 0 || handle == NULL)
+        return true;
+    unsigned number = account_number(account, device);
+    uint64_t growth = reservoir_steps(bytes);
+    brief_lock_take(&account->books);
+    call->pool = pool_number(account, (uintptr_t)handle, number);
+    if (call->pool >= ACCOUNT_POOLS) { /* foreign, or one too many */
+        brief_lock_give(&account->books);
+        return call->pool == POOL_FOREIGN;
+    }
+    struct reservoir *pool = pool_of(account, call->pool);
+    bool granted = admit_at_once(account, pool->device, growth);
+    if (!granted && pool_has_room(account, call->pool, (bytes + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES)) {
+        growth = 0;
+        granted = true;
+    }
+    if (!granted)
+        granted = admit(account, pool->device, growth);
+    if (granted) {
+        call->counts = true;
+        call->growth_bytes = growth;
+        call->seen = reservoir_enter(pool, growth);
+    }
+    brief_lock_give(&account->books);
+    TESTPOINT("pool.charged");
+    return granted;
+}
+
+bool pool_end(const struct driver *driver, const struct pool_call *call, CUresult result, CUdeviceptr pointer,
+              uint64_t bytes)
+{
+    struct account *account = account_get();
+    if (!call->counts || account == NULL)
+        return true;
+    TESTPOINT("pool.driver_returned");
+    struct reservoir *pool = pool_of(account, call->pool);
+    uint64_t reserved = reservoir_read(driver, account, pool);
+    brief_lock_take(&account->books);
+    uint64_t before = pool->charged_bytes - call->growth_bytes;
+    bool settled = reservoir_leave(account, pool, call->growth_bytes, call->seen, reserved);
+    bool grew_unasked = call->growth_bytes == 0 && settled && pool->charged_bytes > before;
+    if (result == CUDA_SUCCESS) {
+        books_pool_pointer(account, pointer, (bytes + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES, call->pool);
+        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
+    }
+    brief_lock_give(&account->books);
+    if (!settled)
+        reservoir_correct(driver, account, pool);
+    return !grew_unasked;
+}
+
+/* --- giving back ------------------------------------------------------------------------------------------------------------ */
+
+void pools_correct(const struct driver *driver)
+{
+    struct account *account = account_get();
+    if (account == NULL)
+        return;
+    unsigned high = atomic_load_explicit(&account->pools_high, memory_order_acquire);
+    for (unsigned i = 0; i < high; i++)
+        if (account->pool[i].charged_bytes != 0) /* a guess: reservoir_correct looks again, with the lock */
+            reservoir_correct(driver, account, pool_of(account, i));
+}
+
+bool pools_hold(void)
+{
+    struct account *account = account_get();
+    return account != NULL && atomic_load_explicit(&account->pools_high, memory_order_relaxed) != 0;
+}

@@ -1,0 +1,62 @@
+/*
+ * Stream-ordered pools and graphs' memory, for src/interpose. Any thread; nothing here waits but to be admitted.
+ *
+ * A wrapper of an allocation calls pool_begin, the driver, pool_end. Wrappers of what can give a pool's memory back
+ * (synchronisation, trimming, cuMemFree) call pools_correct after it.
+ */
+#ifndef ACCOUNT_POOLS_H
+#define ACCOUNT_POOLS_H
+
+#include <stdbool.h>
+#include "account/account.h"
+
+/* Learns of a pool and where its memory lies (CUmemLocation). False: there are so many that it cannot be held to the
+ * budget. A pool that was imported: CU_MEM_LOCATION_TYPE_NONE, for its memory is charged to who exported it. */
+bool pool_learn(CUmemoryPool handle, int location_type, int location_id);
+
+/* A pool was destroyed; what is handed out of it lives on. */
+void pool_destroyed(CUmemoryPool handle);
+
+struct pool_call {
+    unsigned pool;
+    bool counts;
+    uint64_t growth_bytes, seen;
+};
+
+/* Before an allocation of `bytes` from a pool, which lies on the device of that CUDA ordinal where it was not seen
+ * before. False: out of memory. */
+bool pool_begin(CUmemoryPool handle, CUdevice ordinal, uint64_t bytes, struct pool_call *call);
+
+/* After it. False: the pool had been thought to have room, and grew: free the pointer again, it is out of memory. */
+bool pool_end(const struct driver *driver, const struct pool_call *call, CUresult result, CUdeviceptr pointer,
+              uint64_t bytes);
+
+/* Whether there is any pool, so that pools_correct is worth calling. */
+bool pools_hold(void);
+
+/* Makes every pool's charge what the driver has reserved for it. */
+void pools_correct(const struct driver *driver);
+
+/* --- graphs (graphs.c) --------------------------------------------------------------------------------------------------- */
+
+/* Learns what an instantiated graph's allocation nodes can take; `uploaded`: they are backed already. Forgets it. */
+void graph_instantiated(const struct driver *driver, CUgraph graph, CUgraphExec instance, bool uploaded);
+void graph_forgotten(CUgraphExec instance);
+
+/* Around a call that may back a graph's allocations with memory: a launch, an upload, an instantiation that uploads
+ * (`graph` then, and no instance yet). */
+struct graph_call {
+    bool counts[LEDGER_DEVICES];
+    uint64_t growth_bytes[LEDGER_DEVICES], seen[LEDGER_DEVICES];
+    bool any;
+};
+bool graph_begin(const struct driver *driver, CUgraphExec instance, CUgraph graph, struct graph_call *call);
+void graph_end(const struct driver *driver, const struct graph_call *call);
+
+/* Whether any instantiated graph allocates memory: else graph_begin has nothing to do. */
+bool graphs_allocate(void);
+
+/* After cuDeviceGraphMemTrim, and whatever else may have given a device's graph memory back. */
+void graphs_trimmed(const struct driver *driver, CUdevice ordinal);
+
+#endif

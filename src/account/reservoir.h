@@ -1,0 +1,58 @@
+/*
+ * Device memory that the driver keeps in reserve for a process: its stream-ordered pools, and each device's memory for
+ * graphs. What such a reservoir costs is what it has reserved, whatever is handed out of it, and that is asked of the driver after
+ * every call that can change it. Private to src/account.
+ *
+ * Calls that may make one grow are charged the most that they can take before they go to the driver. While such calls are
+ * under way the charge is never lowered; the last one to return makes it what the driver says.
+ *
+ * Synchronisation: fields are under `books`, but where they say otherwise. The driver is asked without the lock, and
+ * what it said counts only if nothing has changed meanwhile.
+ */
+#ifndef ACCOUNT_RESERVOIR_H
+#define ACCOUNT_RESERVOIR_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include "account/account.h"
+
+#define RESERVOIR_STEP_BYTES (32ULL << 20) /* what reservoirs grow by: measured */
+
+struct account;
+
+struct reservoir {
+    uint64_t handle;           /* the pool's; 0: of a device's graphs. Written before the entry can be found */
+    uint64_t charged_bytes;    /* committed for it, calls under way included */
+    uint64_t bound_bytes;      /* of graphs: what all that were launched since the last trim can take together */
+    _Atomic(uint64_t) changes; /* counts calls and corrections; read without the lock too */
+    _Atomic(bool) ended;       /* destroyed, and memory of it is still handed out */
+    uint32_t calls;            /* under way */
+    uint32_t live;             /* pointers handed out; of pools */
+    uint8_t device;            /* as this process numbers them */
+    uint8_t kind;              /* LEDGER_KIND_POOL or LEDGER_KIND_GRAPH */
+};
+
+/* Bytes in whole steps; UINT64_MAX where that passes what 64 bits hold. */
+static inline uint64_t reservoir_steps(uint64_t bytes)
+{
+    return bytes > UINT64_MAX - RESERVOIR_STEP_BYTES
+               ? UINT64_MAX
+               : (bytes + RESERVOIR_STEP_BYTES - 1) / RESERVOIR_STEP_BYTES * RESERVOIR_STEP_BYTES;
+}
+
+/* Notes that a call of `bytes` (already charged, in flight) is under way; returns the count of changes to end it with. Under
+ * `books`. */
+uint64_t reservoir_enter(struct reservoir *reservoir, uint64_t bytes);
+
+/* The call has returned, and after it the driver said `reserved_bytes` (UINT64_MAX: it could not say). Under `books`. False: it
+ * is to be asked again, with reservoir_correct. */
+bool reservoir_leave(struct account *account, struct reservoir *reservoir, uint64_t bytes, uint64_t seen,
+                     uint64_t reserved_bytes);
+
+/* What the driver says is reserved; UINT64_MAX: it cannot say. */
+uint64_t reservoir_read(const struct driver *driver, const struct account *account, const struct reservoir *reservoir);
+
+/* Makes the charge what the driver says. Without `books`. */
+void reservoir_correct(const struct driver *driver, struct account *account, struct reservoir *reservoir);
+
+#endif
