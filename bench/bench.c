@@ -45,6 +45,7 @@ static const struct subject subjects[] = {
     {"alloc + free, 2 processes", "gate", 1, 500000, 5, 2, 0, 0},
     {"alloc + free, 4 processes", "gate", 1, 500000, 5, 4, 0, 0},
     {"alloc + free, 8 processes", "gate", 1, 500000, 5, 8, 0, 0},
+    {"create + map + unmap + release, 1 live", "vmm", 1, 1000000, 11, 1, 150, 0},
     {"dlsym of a driver name", "dlsym", 8, 100000, 11, 1, 0, 1.3},
     {"dlsym of a name nobody has", "missing", 1, 100000, 11, 1, 0, 1.3},
     {"dlsym(RTLD_DEFAULT) of strlen", "default", 1, 100000, 11, 1, 0, 1.3},

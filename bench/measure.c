@@ -5,6 +5,7 @@
  *   replace LIVE ROUNDS   frees one of LIVE at random and allocates again, per pair
  *   threads N ROUNDS      pairs in N threads at once, per pair of each thread
  *   gate N ROUNDS         pairs (1 live) after standard input ended: N processes start so together
+ *   vmm LIVE ROUNDS       cuMemCreate + cuMemMap + cuMemUnmap + cuMemRelease of 2 MiB while LIVE handles are held, for the four
  *   dlsym N ROUNDS        dlsym of N driver names by handle, per name
  *   missing N ROUNDS      dlsym of a name that the driver does not have, per name
  *   default N ROUNDS      dlsym(RTLD_DEFAULT) of a name of the C library, per name
@@ -21,7 +22,7 @@
 
 #include "cuda/cuda_abi.h"
 
-enum { ALLOCATION_BYTES = 512, VERSION = 12000 };
+enum { ALLOCATION_BYTES = 512, VERSION = 12000, BLOCK_BYTES = 2 << 20 };
 
 static void *driver;
 static CUcontext context;
@@ -112,6 +113,42 @@ static double replace_measure(size_t live, size_t rounds)
         CUdeviceptr *one = &held[random % live];
         if (release(*one) || alloc(one, ALLOCATION_BYTES))
             fail("a pair failed");
+    }
+    return (now_ns() - start) / (double)rounds;
+}
+
+static void handles_hold(size_t live,
+                         CUresult (*create)(CUmemGenericAllocationHandle *, size_t, const CUmemAllocationProp *,
+                                            unsigned long long),
+                         const CUmemAllocationProp *prop)
+{
+    CUmemGenericAllocationHandle held;
+    for (size_t i = 0; i < live; i++)
+        if (create(&held, BLOCK_BYTES, prop, 0))
+            fail("a handle was refused");
+}
+
+static double vmm_measure(size_t live, size_t rounds)
+{
+    CUresult (*create)(CUmemGenericAllocationHandle *, size_t, const CUmemAllocationProp *, unsigned long long);
+    CUresult (*map)(CUdeviceptr, size_t, size_t, CUmemGenericAllocationHandle, unsigned long long);
+    CUresult (*unmap)(CUdeviceptr, size_t);
+    CUresult (*give)(CUmemGenericAllocationHandle);
+    CUmemGenericAllocationHandle handle = 0;
+    const CUmemAllocationProp prop = {.type = 1, .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE}};
+    const CUdeviceptr address = 1ULL << 40;
+    double start = 0;
+    *(void **)&create = symbol("cuMemCreate");
+    *(void **)&map = symbol("cuMemMap");
+    *(void **)&unmap = symbol("cuMemUnmap");
+    *(void **)&give = symbol("cuMemRelease");
+    handles_hold(live, create, &prop);
+    for (size_t i = 0; i < rounds + rounds / 10; i++) {
+        if (i == rounds / 10)
+            start = now_ns();
+        if (create(&handle, BLOCK_BYTES, &prop, 0) || map(address, BLOCK_BYTES, 0, handle, 0) ||
+            unmap(address, BLOCK_BYTES) || give(handle))
+            fail("one of the four failed");
     }
     return (now_ns() - start) / (double)rounds;
 }
@@ -222,6 +259,8 @@ int main(int count, char **words)
         result = threads_measure(number, rounds);
     else if (strcmp(what, "gate") == 0)
         result = gate_measure(rounds);
+    else if (strcmp(what, "vmm") == 0)
+        result = vmm_measure(number, rounds);
     else if (strcmp(what, "dlsym") == 0)
         result = dlsym_measure(rounds);
     else if (strcmp(what, "missing") == 0)

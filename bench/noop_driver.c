@@ -46,6 +46,14 @@ static char context_place;
     F(cuMemGetInfo_v2, "cuMemGetInfo", 3020, (size_t * free_bytes, size_t * total_bytes))                              \
     F(cuMemAlloc_v2, "cuMemAlloc", 3020, (CUdeviceptr * pointer, size_t bytes))                                        \
     F(cuMemFree_v2, "cuMemFree", 3020, (CUdeviceptr pointer))                                                          \
+    F(cuMemCreate, "cuMemCreate", 10020,                                                                               \
+      (CUmemGenericAllocationHandle * handle, size_t bytes, const CUmemAllocationProp *prop,                           \
+       unsigned long long flags))                                                                                      \
+    F(cuMemMap, "cuMemMap", 10020,                                                                                     \
+      (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,                          \
+       unsigned long long flags))                                                                                      \
+    F(cuMemUnmap, "cuMemUnmap", 10020, (CUdeviceptr address, size_t bytes))                                            \
+    F(cuMemRelease, "cuMemRelease", 10020, (CUmemGenericAllocationHandle handle))                                      \
     F(cuGetErrorName, "cuGetErrorName", 6000, (CUresult error, const char **name))                                     \
     F(cuGetProcAddress, "cuGetProcAddress", 11030, (const char *name, void **function, int version, uint64_t flags))   \
     F(cuGetProcAddress_v2, "cuGetProcAddress", 12000,                                                                  \
@@ -188,6 +196,30 @@ CUresult cuMemFree_v2(CUdeviceptr pointer)
     if (heap.kept_count < KEPT)
         heap.kept[heap.kept_count++] = pointer;
     return CUDA_SUCCESS;
+}
+
+/* Handles are addresses of steps; the one released last is the next. */
+CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
+                     unsigned long long flags)
+{
+    (void)bytes;
+    return prop && flags == 0 ? cuMemAlloc_v2(handle, STEP_BYTES) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
+                  unsigned long long flags)
+{
+    return address && bytes && offset == 0 && handle && flags == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
+{
+    return address && bytes ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
+{
+    return cuMemFree_v2(handle);
 }
 
 CUresult cuGetErrorName(CUresult error, const char **name)

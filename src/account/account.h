@@ -71,6 +71,13 @@ void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t a
 /* The driver refused. */
 void account_abandon(const struct charge *charge);
 
+/* The driver made memory that is not charged here (another process's, a graphics buffer) visible at `pointer`: what the books
+ * have there still was freed by a way that they did not see, and is credited. */
+void account_imported(CUdeviceptr pointer);
+
+/* The owner that stands for the thread's current context; OWNER_NONE where there is none. */
+uint32_t account_owner(const struct driver *driver);
+
 /* The driver has freed `pointer`: what it was charged is credited. Does nothing for a pointer that is not one of ours. After
  * the call and not before: until it returns, the memory is on the card. True: it was handed out of a pool, which may have
  * shrunk. */

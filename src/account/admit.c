@@ -173,6 +173,7 @@ bool admit(struct account *account, unsigned device, uint64_t bytes)
     if (__builtin_expect(verdict != LEDGER_FITS, 0)) {
         if (room.budget_bytes == 0) /* another thread of this process was bidding: nothing was looked at yet */
             room = (struct ledger_room){0};
+        handles_look(account); /* the first thing that admit_slowly does is to look again */
         if (!admit_slowly(account, device, &bid, verdict, &room))
             return false;
     }

@@ -63,6 +63,11 @@ static void place_clear(struct allocmap *map, size_t hole)
     map->count--;
 }
 
+void allocmap_drop(struct allocmap *map, struct allocation *entry)
+{
+    place_clear(map, (size_t)(entry - map->places));
+}
+
 bool allocmap_remove(struct allocmap *map, uint64_t pointer, struct allocation *removed)
 {
     struct allocation *there = allocmap_find(map, pointer);

@@ -69,6 +69,27 @@ static inline int allocmap_insert(struct allocmap *map, const struct allocation 
     return there;
 }
 
+/* The entry of a pointer; one of nothing but the pointer where there was none (*fresh). NULL: no memory. To be filled in place:
+ * an entry that is put together first and copied then is read before its parts are written, which the processor waits for. */
+static inline struct allocation *allocmap_enter(struct allocmap *map, uint64_t pointer, bool *fresh)
+{
+    if (__builtin_expect(map->count >= map->capacity / 4 * 3, 0) && allocmap_grow(map) != 0)
+        return NULL;
+    size_t at = allocmap_place(map, pointer);
+    while (map->places[at].pointer != 0 && map->places[at].pointer != pointer)
+        at = (at + 1) & (map->capacity - 1);
+    struct allocation *place = &map->places[at];
+    *fresh = place->pointer == 0;
+    if (*fresh) {
+        map->count++;
+        *place = (struct allocation){.pointer = pointer};
+    }
+    return place;
+}
+
+/* Takes out an entry that was found; no other pointer into the table stays good. */
+void allocmap_drop(struct allocmap *map, struct allocation *entry);
+
 /* Takes an entry out. False: there is none. */
 bool allocmap_remove(struct allocmap *map, uint64_t pointer, struct allocation *removed);
 

@@ -63,6 +63,19 @@ bool account_ask(const struct driver *driver, enum ledger_kind kind, uint64_t by
     return granted;
 }
 
+uint32_t account_owner(const struct driver *driver)
+{
+    struct account *account = account_get();
+    CUcontext handle = NULL;
+    if (account == NULL || driver->cuCtxGetCurrent(&handle) != CUDA_SUCCESS || handle == NULL)
+        return OWNER_NONE;
+    brief_lock_take(&account->books);
+    const struct allocation *context = allocmap_find(&account->contexts, (uintptr_t)handle);
+    uint32_t owner = context != NULL ? context->owner : OWNER_NONE;
+    brief_lock_give(&account->books);
+    return owner;
+}
+
 bool account_ask_device(CUdevice ordinal, enum ledger_kind kind, uint64_t bytes, struct charge *charge, bool *passes)
 {
     struct account *account = account_get();
@@ -139,26 +152,31 @@ static uint64_t block_enter(struct account *account, const struct allocation *en
     return BLOCK_BYTES;
 }
 
-/* Remembers an entry. One that was there under the same pointer has been freed, or the driver would not have handed the
- * address out again: by a thread that has not come to account_freed yet, nearly always. Its charge goes now, and the note
- * keeps that thread from taking the new entry for its own. (Where it was freed by a way that we do not see, nobody comes for
- * the note: then the next free of that address leaves its entry, until the address is handed out once more.) */
+/* An entry whose pointer the driver handed out again: it has been freed, by a thread that has not come to account_freed yet,
+ * nearly always. Its charge goes now, and the note keeps that thread from taking the new entry for its own. (Where it was
+ * freed by a way that we do not see, nobody comes for the note: then the next free of that address leaves its entry, until
+ * the address is handed out once more.) */
+static void entry_supersede(struct account *account, const struct allocation *replaced)
+{
+    struct allocation *note = allocmap_find(&account->reused, replaced->pointer), none;
+    struct allocation fresh = {.pointer = replaced->pointer, .bytes = 1};
+    entry_credit(account, replaced);
+    ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+    if (replaced->owner == account->ending && replaced->owner != OWNER_NONE)
+        return; /* freed by the end of its context, whose books are not closed yet: no free of it is on its way */
+    if (note != NULL)
+        note->bytes++;
+    else
+        (void)allocmap_insert(&account->reused, &fresh, &none);
+}
+
 static void entry_remember(struct account *account, const struct allocation *entry)
 {
     struct allocation replaced;
     int result = allocmap_insert(&account->allocations, entry, &replaced);
-    if (result == 1) {
-        struct allocation *note = allocmap_find(&account->reused, entry->pointer), none;
-        struct allocation fresh = {.pointer = entry->pointer, .bytes = 1};
-        entry_credit(account, &replaced);
-        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
-        if (replaced.owner == account->ending && replaced.owner != OWNER_NONE)
-            return; /* freed by the end of its context, whose books are not closed yet: no free of it is on its way */
-        if (note != NULL)
-            note->bytes++;
-        else
-            (void)allocmap_insert(&account->reused, &fresh, &none);
-    } else if (result < 0)
+    if (result == 1)
+        entry_supersede(account, &replaced);
+    else if (result < 0)
         log_line(LOG_WARN, "no memory for the books: an allocation stays charged until its context ends");
 }
 
@@ -201,6 +219,18 @@ void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t a
     TESTPOINT("alloc.recorded");
 }
 
+void account_imported(CUdeviceptr pointer)
+{
+    struct account *account = account_get();
+    struct allocation entry;
+    if (account == NULL)
+        return;
+    brief_lock_take(&account->books);
+    if (allocmap_remove(&account->allocations, pointer, &entry))
+        entry_supersede(account, &entry);
+    brief_lock_give(&account->books);
+}
+
 void account_abandon(const struct charge *charge)
 {
     struct account *account = account_get();
@@ -239,7 +269,8 @@ bool account_freed(CUdeviceptr pointer)
         entry_credit(account, &entry);
         ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
         pooled = entry.kind == LEDGER_KIND_POOL;
-    }
+    } else if (!noted)
+        handles_buffer_freed(account, pointer);
     brief_lock_give(&account->books);
     TESTPOINT("free.credited");
     return pooled;
@@ -252,6 +283,7 @@ void books_close_owner(struct account *account, uint32_t owner, unsigned device)
     uint64_t kinds[LEDGER_KIND_COUNT] = {0};
     struct allocation entry;
     size_t at = 0;
+    handles_close_owner(account, owner);
     while (allocmap_remove_of(&account->allocations, owner, &at, &entry))
         kinds[entry.kind] += entry.bytes;
     at = 0;

@@ -109,6 +109,7 @@ void account_tick(void)
         pools_correct(
             driver); /* what came free at no call that we know of, or where the program makes no call any more */
     brief_lock_take(&account->books);
+    handles_look(account);
     ledger_row_touch(account->ledger, account->claim.row);
     brief_lock_give(&account->books);
     errno = before;

@@ -7,6 +7,7 @@ account_sources = \
     src/account/contexts.c \
     src/account/follow.c \
     src/account/graphs.c \
+    src/account/handles.c src/account/handles.h \
     src/account/overhead.c \
     src/account/pools.c src/account/pools.h \
     src/account/reservoir.c src/account/reservoir.h \

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include "account/account.h"
 #include "account/allocmap.h"
+#include "account/handles.h"
 #include "account/reservoir.h"
 #include "ledger/ledger.h"
 #include "platform/futex.h"
@@ -44,6 +45,7 @@ struct account {
     struct reservoir pool[ACCOUNT_POOLS];
     struct reservoir graph[LEDGER_DEVICES]; /* by this process's number of the device */
     uint32_t graph_epoch[LEDGER_DEVICES];   /* trims seen */
+    struct handles handles;
     uint32_t next_owner;
     uint32_t ending; /* the owner that the driver may be ending just now; OWNER_NONE: none */
     /* Written while attaching or under claiming: */

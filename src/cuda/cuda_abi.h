@@ -421,6 +421,65 @@ typedef struct CUDA_GRAPH_INSTANTIATE_PARAMS_st {
     int result_out;
 } CUDA_GRAPH_INSTANTIATE_PARAMS;
 
+/* Virtual memory management. */
+typedef uint64_t CUmemGenericAllocationHandle;
+
+enum {
+    CU_MEM_HANDLE_TYPE_FABRIC = 8,
+};
+
+typedef struct CUmemAllocationProp_st {
+    int type, requestedHandleTypes;
+    CUmemLocation location;
+    void *win32HandleMetaData;
+    struct {
+        unsigned char compressionType, gpuDirectRDMACapable;
+        unsigned short usage;
+        unsigned char reserved[4];
+    } allocFlags;
+} CUmemAllocationProp;
+
+typedef struct CUmulticastObjectProp_st {
+    unsigned numDevices;
+    size_t size;
+    unsigned long long handleTypes, flags;
+} CUmulticastObjectProp;
+
+/* What comes from elsewhere. */
+typedef struct CUextMemory_st *CUexternalMemory;
+typedef struct CUgraphicsResource_st *CUgraphicsResource;
+
+typedef struct CUipcMemHandle_st {
+    char reserved[64];
+} CUipcMemHandle;
+
+typedef struct CUmemPoolPtrExportData_st {
+    unsigned char reserved[64];
+} CUmemPoolPtrExportData;
+
+enum {
+    CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD = 1,
+};
+
+typedef struct CUDA_EXTERNAL_MEMORY_HANDLE_DESC_st {
+    int type;
+    union {
+        int fd;
+        struct {
+            void *handle;
+            const void *name;
+        } win32;
+        const void *nvSciBufObject;
+    } handle;
+    unsigned long long size;
+    unsigned flags, reserved[16];
+} CUDA_EXTERNAL_MEMORY_HANDLE_DESC;
+
+typedef struct CUDA_EXTERNAL_MEMORY_BUFFER_DESC_st {
+    unsigned long long offset, size;
+    unsigned flags, reserved[16];
+} CUDA_EXTERNAL_MEMORY_BUFFER_DESC;
+
 _Static_assert(sizeof(CUmemAccessDesc) == 12, "CUDA ABI");
 _Static_assert(sizeof(CUmemPoolProps) == 88 && offsetof(CUmemPoolProps, maxSize) == 24, "CUDA ABI");
 _Static_assert(sizeof(CUDA_MEM_ALLOC_NODE_PARAMS) == 120 && offsetof(CUDA_MEM_ALLOC_NODE_PARAMS, bytesize) == 104,
@@ -435,5 +494,10 @@ _Static_assert(sizeof(CUDA_MEMCPY2D) == 128, "CUDA ABI");
 _Static_assert(sizeof(CUDA_MEMCPY3D) == 200, "CUDA ABI");
 _Static_assert(sizeof(CUDA_MEMCPY3D_PEER) == 200, "CUDA ABI");
 _Static_assert(sizeof(CUlaunchConfig) == 56, "CUDA ABI");
+_Static_assert(sizeof(CUmemAllocationProp) == 32 && offsetof(CUmemAllocationProp, location) == 8, "CUDA ABI");
+_Static_assert(sizeof(CUmulticastObjectProp) == 32, "CUDA ABI");
+_Static_assert(sizeof(CUipcMemHandle) == 64 && sizeof(CUmemPoolPtrExportData) == 64, "CUDA ABI");
+_Static_assert(sizeof(CUDA_EXTERNAL_MEMORY_HANDLE_DESC) == 104, "CUDA ABI");
+_Static_assert(sizeof(CUDA_EXTERNAL_MEMORY_BUFFER_DESC) == 88, "CUDA ABI");
 
 #endif

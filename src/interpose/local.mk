@@ -7,6 +7,7 @@ interpose_sources = \
     src/interpose/gate.h \
     src/interpose/graph.c \
     src/interpose/hooks.def src/interpose/hooks.h \
+    src/interpose/import.c \
     src/interpose/init.c \
     src/interpose/linear.c \
     src/interpose/nvml.c src/interpose/nvml_hooks.def \
@@ -14,7 +15,8 @@ interpose_sources = \
     src/interpose/preload.c \
     src/interpose/query.c \
     src/interpose/resolve.c src/interpose/resolve.h \
-    src/interpose/sync.c
+    src/interpose/sync.c \
+    src/interpose/vmm.c
 
 preload_ldflags = $(AM_LDFLAGS) -module -avoid-version -shared -Wl,--version-script=src/interpose/exports.map \
     -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete
