@@ -28,7 +28,7 @@ static CUresult memory_set(CUdeviceptr address, uint64_t pitch, const void *valu
     if (address % element || __builtin_mul_overflow(width, element, &row_bytes) || (height > 1 && pitch < row_bytes) ||
         __builtin_mul_overflow(pitch, height - 1, &bytes) || __builtin_add_overflow(bytes, row_bytes, &bytes))
         return CUDA_ERROR_INVALID_VALUE;
-    result = span_take(&span, address, bytes, SPAN_DEVICE);
+    result = span_take(&span, address, bytes, SPAN_DEVICE | SPAN_WRITE);
     if (result != CUDA_SUCCESS)
         return result;
     for (uint64_t row = 0; row < height; row++)

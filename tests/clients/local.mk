@@ -39,6 +39,6 @@ tests_clients_way_segments_LDADD = libway.la -ldl
 tests_clients_way_torch_LDADD = libway.la -ldl
 tests_clients_holdings_LDADD = libledger.la libplatform.la libsimmachine.la
 
-TESTS += tests/clients/routes tests/clients/ways tests/clients/stories tests/clients/drift tests/clients/numba
+TESTS += tests/clients/routes tests/clients/ways tests/clients/ways_mapped tests/clients/stories tests/clients/drift tests/clients/numba
 endif
 dist_check_SCRIPTS += tests/clients/routes tests/clients/ways tests/clients/ways_mapped tests/clients/stories tests/clients/drift tests/clients/numba
