@@ -38,6 +38,7 @@ static const struct subject subjects[] = {
     {"alloc + free, 1 live", "pair", 1, 1000000, 11, 1, 60, 0},
     {"alloc + free, 1,000 live", "pair", 1000, 1000000, 11, 1, 0, 0},
     {"alloc + free, 1,000,000 live", "pair", 1000000, 1000000, 11, 1, 120, 0},
+    {"allocAsync + freeAsync", "async", 1, 1000000, 11, 1, 100, 0},
     {"free + alloc of a random one of 1,000", "replace", 1000, 1000000, 7, 1, 0, 0},
     {"free + alloc of a random one of 1,000,000", "replace", 1000000, 1000000, 7, 1, 0, 0},
     {"alloc + free, 2 threads", "threads", 2, 500000, 7, 1, 0, 0},

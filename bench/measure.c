@@ -2,6 +2,7 @@
  * Measures one thing in this process, with or without the preload, and prints it in nanoseconds: what bench/bench.c starts over and
  * over. usage: measure WHAT COUNT ROUNDS
  *   pair LIVE ROUNDS      cuMemAlloc + cuMemFree of 512 bytes while LIVE others are held, per pair
+ *   async N ROUNDS        cuMemAllocAsync + cuMemFreeAsync of 512 bytes in the default stream, per pair
  *   replace LIVE ROUNDS   frees one of LIVE at random and allocates again, per pair
  *   threads N ROUNDS      pairs in N threads at once, per pair of each thread
  *   gate N ROUNDS         pairs (1 live) after standard input ended: N processes start so together
@@ -114,6 +115,20 @@ static double replace_measure(size_t live, size_t rounds)
         if (release(*one) || alloc(one, ALLOCATION_BYTES))
             fail("a pair failed");
     }
+    return (now_ns() - start) / (double)rounds;
+}
+
+static double async_measure(size_t rounds)
+{
+    CUresult (*alloc_async)(CUdeviceptr *, size_t, CUstream);
+    CUresult (*release_async)(CUdeviceptr, CUstream);
+    *(void **)&alloc_async = symbol("cuMemAllocAsync");
+    *(void **)&release_async = symbol("cuMemFreeAsync");
+    CUdeviceptr pointer = 0;
+    double start = now_ns();
+    for (size_t i = 0; i < rounds; i++)
+        if (alloc_async(&pointer, ALLOCATION_BYTES, NULL) || release_async(pointer, NULL))
+            fail("a pair failed");
     return (now_ns() - start) / (double)rounds;
 }
 
@@ -253,7 +268,9 @@ int main(int count, char **words)
         live_hold(number);
         pair_measure(rounds / 10 + 1);
         result = pair_measure(rounds);
-    } else if (strcmp(what, "replace") == 0)
+    } else if (strcmp(what, "async") == 0)
+        result = async_measure(rounds);
+    else if (strcmp(what, "replace") == 0)
         result = replace_measure(number, rounds);
     else if (strcmp(what, "threads") == 0)
         result = threads_measure(number, rounds);

@@ -23,7 +23,7 @@ static _Thread_local struct {
 } heap;
 static _Thread_local CUcontext current;
 static int primary_active;
-static char context_place;
+static char context_place, pool_place;
 
 /* Every function of the driver, once: the exports, and what cuGetProcAddress knows {name asked for, symbol, version}. */
 #define DRIVER_FUNCTIONS(F)                                                                                            \
@@ -46,6 +46,11 @@ static char context_place;
     F(cuMemGetInfo_v2, "cuMemGetInfo", 3020, (size_t * free_bytes, size_t * total_bytes))                              \
     F(cuMemAlloc_v2, "cuMemAlloc", 3020, (CUdeviceptr * pointer, size_t bytes))                                        \
     F(cuMemFree_v2, "cuMemFree", 3020, (CUdeviceptr pointer))                                                          \
+    F(cuDeviceGetMemPool, "cuDeviceGetMemPool", 11020, (CUmemoryPool * pool, CUdevice device))                         \
+    F(cuMemPoolGetAttribute, "cuMemPoolGetAttribute", 11020, (CUmemoryPool pool, int attribute, void *value))          \
+    F(cuMemAllocAsync, "cuMemAllocAsync", 11020, (CUdeviceptr * pointer, size_t bytes, CUstream stream))               \
+    F(cuMemFreeAsync, "cuMemFreeAsync", 11020, (CUdeviceptr pointer, CUstream stream))                                 \
+    F(cuStreamIsCapturing, "cuStreamIsCapturing", 10000, (CUstream stream, int *status))                               \
     F(cuMemCreate, "cuMemCreate", 10020,                                                                               \
       (CUmemGenericAllocationHandle * handle, size_t bytes, const CUmemAllocationProp *prop,                           \
        unsigned long long flags))                                                                                      \
@@ -195,6 +200,41 @@ CUresult cuMemFree_v2(CUdeviceptr pointer)
 {
     if (heap.kept_count < KEPT)
         heap.kept[heap.kept_count++] = pointer;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device)
+{
+    (void)device;
+    *pool = (CUmemoryPool)(void *)&pool_place;
+    return CUDA_SUCCESS;
+}
+
+/* One step is reserved for ever. */
+CUresult cuMemPoolGetAttribute(CUmemoryPool pool, int attribute, void *value)
+{
+    uint64_t bytes = attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT ? 32ULL << 20 : 0;
+    (void)pool;
+    memcpy(value, &bytes, sizeof(bytes));
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream)
+{
+    (void)stream;
+    return cuMemAlloc_v2(pointer, bytes);
+}
+
+CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream)
+{
+    (void)stream;
+    return cuMemFree_v2(pointer);
+}
+
+CUresult cuStreamIsCapturing(CUstream stream, int *status)
+{
+    (void)stream;
+    *status = CU_STREAM_CAPTURE_STATUS_NONE;
     return CUDA_SUCCESS;
 }
 

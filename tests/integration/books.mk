@@ -11,11 +11,12 @@ TESTS += tests/unit/layers
 if SIMULATOR
 if HAVE_CMOCKA
 check_PROGRAMS += tests/integration/client
-tests_integration_client_SOURCES = tests/integration/client.c
+tests_integration_client_SOURCES = tests/integration/client.c tests/integration/client.h tests/integration/client_pools.c
+tests_integration_client_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_integration_client_LDADD = -ldl
 
 books_tests = tests/integration/test_budget tests/integration/test_death tests/integration/test_fork \
-    tests/integration/test_moved_ledger
+    tests/integration/test_moved_ledger tests/integration/test_pools
 check_PROGRAMS += $(books_tests)
 TESTS += $(books_tests)
 books_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
@@ -28,5 +29,7 @@ tests_integration_test_fork_CPPFLAGS = $(books_cppflags)
 tests_integration_test_fork_LDADD = $(books_libs)
 tests_integration_test_moved_ledger_CPPFLAGS = $(books_cppflags)
 tests_integration_test_moved_ledger_LDADD = $(books_libs)
+tests_integration_test_pools_CPPFLAGS = $(books_cppflags)
+tests_integration_test_pools_LDADD = $(books_libs)
 endif
 endif

@@ -24,6 +24,7 @@
  *   hold                     forks a child that sleeps until its standard input (shared) ends: "ok PID"
  *   exec                     becomes `sleep 60`
  *   quit
+ * and those of client_pools.c.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -38,9 +39,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cuda/cuda_abi.h"
-
-enum { PLACES = 64 };
+#include "integration/client.h"
 
 static struct {
     CUresult (*init)(unsigned);
@@ -59,12 +58,13 @@ static struct {
     CUresult (*copy_back)(void *, CUdeviceptr, size_t);
 } driver;
 
-static CUdeviceptr places[PLACES];
+CUdeviceptr places[PLACES];
 static CUcontext context;
+static void *driver_handle;
 
-static void *driver_symbol(void *handle, const char *name)
+void *client_symbol(const char *name)
 {
-    void *found = dlsym(handle, name);
+    void *found = dlsym(driver_handle, name);
     if (!found) {
         printf("error no %s\n", name);
         exit(2);
@@ -74,28 +74,28 @@ static void *driver_symbol(void *handle, const char *name)
 
 static void driver_load(void)
 {
-    void *handle = dlopen("libcuda.so.1", RTLD_NOW);
-    if (!handle) {
+    driver_handle = dlopen("libcuda.so.1", RTLD_NOW);
+    if (!driver_handle) {
         printf("error %s\n", dlerror());
         exit(2);
     }
-    *(void **)&driver.init = driver_symbol(handle, "cuInit");
-    *(void **)&driver.primary_retain = driver_symbol(handle, "cuDevicePrimaryCtxRetain");
-    *(void **)&driver.primary_release = driver_symbol(handle, "cuDevicePrimaryCtxRelease_v2");
-    *(void **)&driver.primary_reset = driver_symbol(handle, "cuDevicePrimaryCtxReset_v2");
-    *(void **)&driver.context_create = driver_symbol(handle, "cuCtxCreate_v2");
-    *(void **)&driver.context_destroy = driver_symbol(handle, "cuCtxDestroy_v2");
-    *(void **)&driver.set_current = driver_symbol(handle, "cuCtxSetCurrent");
-    *(void **)&driver.alloc = driver_symbol(handle, "cuMemAlloc_v2");
-    *(void **)&driver.alloc_managed = driver_symbol(handle, "cuMemAllocManaged");
-    *(void **)&driver.alloc_pitch = driver_symbol(handle, "cuMemAllocPitch_v2");
-    *(void **)&driver.release = driver_symbol(handle, "cuMemFree_v2");
-    *(void **)&driver.get_info = driver_symbol(handle, "cuMemGetInfo_v2");
-    *(void **)&driver.set_bytes = driver_symbol(handle, "cuMemsetD8_v2");
-    *(void **)&driver.copy_back = driver_symbol(handle, "cuMemcpyDtoH_v2");
+    *(void **)&driver.init = client_symbol("cuInit");
+    *(void **)&driver.primary_retain = client_symbol("cuDevicePrimaryCtxRetain");
+    *(void **)&driver.primary_release = client_symbol("cuDevicePrimaryCtxRelease_v2");
+    *(void **)&driver.primary_reset = client_symbol("cuDevicePrimaryCtxReset_v2");
+    *(void **)&driver.context_create = client_symbol("cuCtxCreate_v2");
+    *(void **)&driver.context_destroy = client_symbol("cuCtxDestroy_v2");
+    *(void **)&driver.set_current = client_symbol("cuCtxSetCurrent");
+    *(void **)&driver.alloc = client_symbol("cuMemAlloc_v2");
+    *(void **)&driver.alloc_managed = client_symbol("cuMemAllocManaged");
+    *(void **)&driver.alloc_pitch = client_symbol("cuMemAllocPitch_v2");
+    *(void **)&driver.release = client_symbol("cuMemFree_v2");
+    *(void **)&driver.get_info = client_symbol("cuMemGetInfo_v2");
+    *(void **)&driver.set_bytes = client_symbol("cuMemsetD8_v2");
+    *(void **)&driver.copy_back = client_symbol("cuMemcpyDtoH_v2");
 }
 
-static void answer(CUresult result)
+void answer(CUresult result)
 {
     if (result)
         printf("error %d\n", result);
@@ -109,6 +109,11 @@ static CUresult context_enter(void)
     return result ? result : driver.set_current(context);
 }
 
+CUresult context_current_here(void)
+{
+    return driver.set_current(context);
+}
+
 struct churn {
     unsigned long rounds; /* 0: until `until`, or for ever where that is 0 too */
     time_t until;         /* CLOCK_MONOTONIC */
@@ -116,7 +121,7 @@ struct churn {
     CUresult result;
 };
 
-static uint64_t random_next(uint64_t *state)
+uint64_t random_next(uint64_t *state)
 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -408,7 +413,7 @@ static void command_run(char *line)
         answer(-errno);
     } else if (strcmp(line, "quit") == 0)
         exit(0);
-    else
+    else if (!pools_command(line, arguments))
         command_memory(line, arguments);
 }
 
