@@ -50,8 +50,6 @@ struct block {
  * room. Under sim_lock. */
 struct block *block_adopt(CUcontext owner, unsigned device, unsigned char *mapping, uint64_t mapping_bytes,
                           uint64_t data_offset, uint64_t bytes);
-/* Ends a block; true: dispose of it (memory_dispose, without the lock), else whoever works on it will. Under sim_lock. */
-bool block_end(struct block *block);
 
 /* Gives a block of that many granules an address, in the low 4 GiB if asked, and bytes where it has none. False: no
  * room. */
@@ -60,6 +58,11 @@ bool address_take(struct block *block, bool low);
 void address_leave(struct block *block);
 /* Unmaps a block's bytes; no lock needed, its address must not have been left (managed memory is put back there). */
 void address_unmap(struct block *block);
+/* Takes a block from its owner and pays its granules back. True: nobody works on it, so memory_dispose may have it; else
+ * the last span_release will. Under sim_lock. */
+bool memory_end_block(struct block *block);
+/* An allocation of a graph was freed: whether its block stays, for the next launch. Under sim_lock; see graph_memory.c. */
+bool graph_freed(struct block *block);
 /* The block at an address, freed or not; NULL: none. */
 struct block *address_block(uint64_t address);
 

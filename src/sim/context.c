@@ -2,7 +2,7 @@
  * Contexts: made, ended, and current to threads. Each costs what the option context= says of its device's memory, and
  * gives back all it owns when it ends. A thread's stack of contexts is its own; the rest is under sim_lock.
  */
-#include "sim/sim.h"
+#include "sim/graph.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -100,8 +100,10 @@ static void context_end(CUcontext context)
     }
     sim_unlock();
     memory_dispose(dead);
-    if (ended)
+    if (ended) {
+        capture_end_context(context);
         context_wait(context);
+    }
 }
 
 /* NULL: no memory. Under sim_lock. */
@@ -336,8 +338,10 @@ SIM_API CUresult cuCtxGetApiVersion(CUcontext context, unsigned *version)
 SIM_API CUresult cuCtxSynchronize(void)
 {
     SIM_ENTER_CONTEXT(current);
-    context_wait(current);
-    return CUDA_SUCCESS;
+    CUresult result = capture_refuse_context(current);
+    if (result == CUDA_SUCCESS)
+        context_wait(current);
+    return result;
 }
 
 SIM_API CUresult cuCtxSynchronize_v2(CUcontext context)
@@ -345,6 +349,8 @@ SIM_API CUresult cuCtxSynchronize_v2(CUcontext context)
     SIM_ENTER();
     CUcontext named;
     CUresult result = context_named_maybe(context, &named);
+    if (result == CUDA_SUCCESS)
+        result = capture_refuse_context(named);
     if (result == CUDA_SUCCESS)
         context_wait(named);
     return result;

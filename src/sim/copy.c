@@ -2,7 +2,7 @@
  * Copies of linear memory: all forms, by the calling thread, before the call returns. What they touch is held for as long
  * (span_take), and must lie in one allocation; the copy itself is under no lock. Arrays are not real yet.
  */
-#include "sim/sim.h"
+#include "sim/graph.h"
 
 #include <string.h>
 
@@ -26,6 +26,62 @@ static uint64_t host_address(const void *pointer)
     return (uint64_t)(uintptr_t)pointer;
 }
 
+static unsigned memory_type(unsigned kind)
+{
+    return kind == SPAN_DEVICE ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_UNIFIED;
+}
+
+/* On a stream: done, or captured. */
+static CUresult copy_linear_on(CUstream stream, uint64_t to, unsigned to_kind, uint64_t from, unsigned from_kind,
+                               uint64_t bytes)
+{
+    CUresult result;
+    struct graph_work work = {.type = CU_GRAPH_NODE_TYPE_MEMCPY,
+                              .copy = {.srcMemoryType = memory_type(from_kind),
+                                       .srcDevice = from,
+                                       .dstMemoryType = memory_type(to_kind),
+                                       .dstDevice = to,
+                                       .WidthInBytes = bytes,
+                                       .Height = 1,
+                                       .Depth = 1}};
+    return capture_work(stream, &work, &result) ? result : copy_linear(to, to_kind, from, from_kind, bytes);
+}
+
+static bool capture_copy_3d(CUstream stream, const CUDA_MEMCPY3D *copy, CUresult *result)
+{
+    struct graph_work work = {.type = CU_GRAPH_NODE_TYPE_MEMCPY};
+    if (!copy)
+        return false;
+    work.copy = *copy;
+    return capture_work(stream, &work, result);
+}
+
+static bool capture_copy_2d(CUstream stream, const CUDA_MEMCPY2D *copy, CUresult *result)
+{
+    if (!copy)
+        return false;
+    CUDA_MEMCPY3D deep = {
+        .srcXInBytes = copy->srcXInBytes,
+        .srcY = copy->srcY,
+        .srcMemoryType = copy->srcMemoryType,
+        .srcHost = copy->srcHost,
+        .srcDevice = copy->srcDevice,
+        .srcArray = copy->srcArray,
+        .srcPitch = copy->srcPitch,
+        .dstXInBytes = copy->dstXInBytes,
+        .dstY = copy->dstY,
+        .dstMemoryType = copy->dstMemoryType,
+        .dstHost = copy->dstHost,
+        .dstDevice = copy->dstDevice,
+        .dstArray = copy->dstArray,
+        .dstPitch = copy->dstPitch,
+        .WidthInBytes = copy->WidthInBytes,
+        .Height = copy->Height,
+        .Depth = 1,
+    };
+    return capture_copy_3d(stream, &deep, result);
+}
+
 #define SIM_ENTER_STREAM(stream)                                                                                       \
     SIM_ENTER();                                                                                                       \
     do {                                                                                                               \
@@ -44,7 +100,7 @@ SIM_API CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes)
 SIM_API CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(to, SPAN_ANY, from, SPAN_ANY, bytes);
+    return copy_linear_on(stream, to, SPAN_ANY, from, SPAN_ANY, bytes);
 }
 
 SIM_API CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes)
@@ -62,13 +118,13 @@ SIM_API CUresult cuMemcpyHtoD(CUdeviceptr_v1 to, const void *from, unsigned byte
 SIM_API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
+    return copy_linear_on(stream, to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
 }
 
 SIM_API CUresult cuMemcpyHtoDAsync(CUdeviceptr_v1 to, const void *from, unsigned bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
+    return copy_linear_on(stream, to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
 }
 
 SIM_API CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes)
@@ -86,13 +142,13 @@ SIM_API CUresult cuMemcpyDtoH(void *to, CUdeviceptr_v1 from, unsigned bytes)
 SIM_API CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
+    return copy_linear_on(stream, host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
 }
 
 SIM_API CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr_v1 from, unsigned bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
+    return copy_linear_on(stream, host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
 }
 
 SIM_API CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes)
@@ -110,13 +166,13 @@ SIM_API CUresult cuMemcpyDtoD(CUdeviceptr_v1 to, CUdeviceptr_v1 from, unsigned b
 SIM_API CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+    return copy_linear_on(stream, to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
 }
 
 SIM_API CUresult cuMemcpyDtoDAsync(CUdeviceptr_v1 to, CUdeviceptr_v1 from, unsigned bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+    return copy_linear_on(stream, to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
 }
 
 static bool contexts_are_alive(CUcontext one, CUcontext other)
@@ -142,7 +198,7 @@ SIM_API CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdevic
     SIM_ENTER_STREAM(stream);
     if (!contexts_are_alive(to_context, from_context))
         return CUDA_ERROR_INVALID_CONTEXT;
-    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+    return copy_linear_on(stream, to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
 }
 
 /* One side of a copy in two or three dimensions. */
@@ -288,13 +344,15 @@ SIM_API CUresult cuMemcpy2DUnaligned(const CUDA_MEMCPY2D_v1 *copy)
 SIM_API CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *copy, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_2d(copy);
+    CUresult result;
+    return capture_copy_2d(stream, copy, &result) ? result : copy_2d(copy);
 }
 
 SIM_API CUresult cuMemcpy2DAsync(const CUDA_MEMCPY2D_v1 *copy, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_2d_v1(copy);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_2d_v1(copy) : result;
 }
 
 static CUresult copy_3d(const CUDA_MEMCPY3D *copy)
@@ -310,6 +368,12 @@ static CUresult copy_3d(const CUDA_MEMCPY3D *copy)
     if (result == CUDA_SUCCESS)
         result = side_read(&to, copy->dstMemoryType, copy->dstHost, copy->dstDevice);
     return result == CUDA_SUCCESS ? copy_box(&to, &from, &extent) : result;
+}
+
+/* A captured copy, when its graph is launched. */
+CUresult copy_run(const CUDA_MEMCPY3D *copy)
+{
+    return copy_3d(copy);
 }
 
 static CUresult copy_3d_v1(const CUDA_MEMCPY3D_v1 *copy)
@@ -355,13 +419,15 @@ SIM_API CUresult cuMemcpy3D(const CUDA_MEMCPY3D_v1 *copy)
 SIM_API CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *copy, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_3d(copy);
+    CUresult result;
+    return capture_copy_3d(stream, copy, &result) ? result : copy_3d(copy);
 }
 
 SIM_API CUresult cuMemcpy3DAsync(const CUDA_MEMCPY3D_v1 *copy, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_3d_v1(copy);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_3d_v1(copy) : result;
 }
 
 /* The structure between contexts has the contexts where the other has reserved fields, and is otherwise the same. */
@@ -386,5 +452,6 @@ SIM_API CUresult cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER *copy)
 SIM_API CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *copy, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_3d_peer(copy);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_3d_peer(copy) : result;
 }

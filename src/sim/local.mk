@@ -14,10 +14,14 @@ sim_ldflags = $(AM_LDFLAGS) -version-info 1:0:0 -Wl,-Bsymbolic
 
 src_sim_libcuda_la_SOURCES = \
     src/sim/address.c src/sim/block.h \
+    src/sim/capture.c \
     src/sim/context.c \
     src/sim/copy.c \
     src/sim/device.c \
     src/sim/error.c \
+    src/sim/graph.c src/sim/graph.h \
+    src/sim/graph_exec.c \
+    src/sim/graph_memory.c \
     src/sim/host.c \
     src/sim/memory.c \
     src/sim/memset.c \

@@ -3,7 +3,7 @@
  * blocks; requests of up to 1 MiB share blocks of their context, 512 bytes at a time, and a block goes back with the
  * last of them; managed memory is paid for whole at its creation. All state under sim_lock.
  */
-#include "sim/block.h"
+#include "sim/graph.h"
 #include "sim/reservoir.h"
 
 #include <stdlib.h>
@@ -103,7 +103,7 @@ struct block *block_adopt(CUcontext owner, unsigned device, unsigned char *mappi
 
 /* Takes a block from its owner and gives its bytes back to the card. True: nobody works on it, so memory_dispose may
  * have it; else the last span_release will. */
-bool block_end(struct block *block)
+bool memory_end_block(struct block *block)
 {
     block_unlink(block);
     block->freed = true;
@@ -132,7 +132,7 @@ struct block *memory_end_context(CUcontext context)
     struct block *dead = NULL;
     while (context->blocks) {
         struct block *block = context->blocks;
-        if (block_end(block)) {
+        if (memory_end_block(block)) {
             block->next = dead;
             dead = block;
         }
@@ -210,6 +210,9 @@ CUresult memory_allocate(CUcontext context, uint64_t bytes, bool managed, bool l
     uint64_t taken = 0;
     if (bytes == 0)
         return CUDA_ERROR_INVALID_VALUE;
+    CUresult captures = capture_forbid();
+    if (captures != CUDA_SUCCESS)
+        return captures;
     sim_lock();
     if (!atomic_load(&context->alive)) {
         sim_unlock();
@@ -265,7 +268,9 @@ static struct block *allocation_end(const struct allocation *allocation, const s
         if (shares->free_units < BLOCK_UNITS)
             return NULL;
     }
-    return block_end(block) ? block : NULL;
+    if (block->graph && graph_freed(block))
+        return NULL;
+    return memory_end_block(block) ? block : NULL;
 }
 
 static CUresult memory_free_by(uint64_t address, const struct stream_place *place)
@@ -425,13 +430,15 @@ SIM_API CUresult cuMemAllocPitch(CUdeviceptr_v1 *address, unsigned *pitch, unsig
 SIM_API CUresult cuMemFree_v2(CUdeviceptr address)
 {
     SIM_ENTER();
-    return memory_free(address);
+    CUresult result = capture_forbid();
+    return result == CUDA_SUCCESS ? memory_free(address) : result;
 }
 
 SIM_API CUresult cuMemFree(CUdeviceptr_v1 address)
 {
     SIM_ENTER();
-    return memory_free(address);
+    CUresult result = capture_forbid();
+    return result == CUDA_SUCCESS ? memory_free(address) : result;
 }
 
 /* Also frees what cuMemAlloc made, as measured. */
@@ -440,6 +447,9 @@ SIM_API CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
     SIM_ENTER();
     struct stream_place place;
     CUresult result = stream_find(stream, &place);
+    if (result != CUDA_SUCCESS || capture_free(stream, address, &result))
+        return result;
+    result = capture_forbid();
     return result == CUDA_SUCCESS ? memory_free_by(address, &place) : result;
 }
 

@@ -8,7 +8,7 @@
  *
  * A handle is valid if it is in its list. The lists are under sim_lock; no lock is held while a kernel runs.
  */
-#include "sim/sim.h"
+#include "sim/graph.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +18,7 @@
 struct kernel {
     const char *name;
     CUresult (*run)(void **parameters);
+    unsigned char bytes[KERNEL_VALUES]; /* of each parameter; 0: no more */
 };
 
 struct CUfunc_st {
@@ -97,9 +98,9 @@ static CUresult spin_ms(void **parameters)
 }
 
 static const struct kernel kernels[] = {
-    {"fill_u32", fill_u32},
-    {"saxpy_f32", saxpy_f32},
-    {"spin_ms", spin_ms},
+    {"fill_u32", fill_u32, {8, 4, 8}},
+    {"saxpy_f32", saxpy_f32, {4, 8, 8, 8}},
+    {"spin_ms", spin_ms, {4}},
 };
 
 static bool module_is_live(CUmodule module)
@@ -336,18 +337,41 @@ SIM_API CUresult cuFuncGetName(const char **name, CUfunction function)
 }
 
 /* Parameters must come one by one: a packed buffer (extra) has no layout that the simulator knows. */
-static CUresult kernel_launch(CUfunction function, const CUlaunchConfig *launch, void **parameters, void **extra)
+CUresult kernel_record(struct kernel_call *call, CUfunction function, const CUlaunchConfig *launch, void **parameters,
+                       void **extra)
 {
-    CUcontext context;
-    CUresult result = stream_check(launch->hStream, &context);
-    if (result == CUDA_SUCCESS)
-        result = function_check(function);
+    CUresult result = function_check(function);
     if (result != CUDA_SUCCESS)
         return result;
     uint64_t threads = (uint64_t)launch->blockDimX * launch->blockDimY * launch->blockDimZ;
     if (!launch->gridDimX || !launch->gridDimY || !launch->gridDimZ || threads == 0 || threads > 1024 || !parameters)
         return extra && !parameters ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
-    result = function->kernel->run(parameters);
+    *call = (struct kernel_call){.kernel = function->kernel};
+    for (unsigned i = 0; i < KERNEL_VALUES && call->kernel->bytes[i]; i++)
+        memcpy(&call->values[i], parameters[i], call->kernel->bytes[i]);
+    return CUDA_SUCCESS;
+}
+
+CUresult kernel_run(const struct kernel_call *call)
+{
+    uint64_t values[KERNEL_VALUES];
+    void *parameters[KERNEL_VALUES];
+    memcpy(values, call->values, sizeof(values));
+    for (unsigned i = 0; i < KERNEL_VALUES; i++)
+        parameters[i] = &values[i];
+    return call->kernel->run(parameters);
+}
+
+static CUresult kernel_launch(CUfunction function, const CUlaunchConfig *launch, void **parameters, void **extra)
+{
+    CUcontext context;
+    struct graph_work work = {.type = CU_GRAPH_NODE_TYPE_KERNEL};
+    CUresult result = stream_check(launch->hStream, &context);
+    if (result == CUDA_SUCCESS)
+        result = kernel_record(&work.kernel, function, launch, parameters, extra);
+    if (result != CUDA_SUCCESS || capture_work(launch->hStream, &work, &result))
+        return result;
+    result = kernel_run(&work.kernel);
     if (result != CUDA_SUCCESS)
         atomic_store(&context->fault, result); /* the launch succeeds: whoever waits for the kernel hears of it */
     return CUDA_SUCCESS;

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/graph.h"
+
 enum pool_state {
     POOL_UNUSED,
     POOL_LIVE,
@@ -180,6 +182,20 @@ static CUresult pool_take(CUmemoryPool pool, uint64_t bytes, uint64_t *address)
     return CUDA_SUCCESS;
 }
 
+/* Where the stream captures, the graph gets a node, and the pool says what the memory is to be like. */
+static bool pool_capture(CUmemoryPool pool, CUdevice device, uint64_t bytes, CUstream stream, CUdeviceptr *address,
+                         CUresult *result)
+{
+    CUDA_MEM_ALLOC_NODE_PARAMS parameters = {.bytesize = bytes};
+    parameters.poolProps.allocType = pool ? pool->type : CU_MEM_ALLOCATION_TYPE_PINNED;
+    parameters.poolProps.location = pool ? pool->location : (CUmemLocation){CU_MEM_LOCATION_TYPE_DEVICE, device};
+    if (!capture_allocate(stream, &parameters, result))
+        return false;
+    if (*result == CUDA_SUCCESS)
+        *address = parameters.dptr;
+    return true;
+}
+
 /* Nothing of nothing is no error, as measured. */
 static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, CUstream stream, CUdeviceptr *address)
 {
@@ -190,6 +206,16 @@ static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, C
         return result;
     if (!address)
         return CUDA_ERROR_INVALID_VALUE;
+    sim_lock();
+    bool unknown = !current && !pool_is_live(pool);
+    sim_unlock();
+    if (unknown)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (pool_capture(pool, context->device, bytes, stream, address, &result))
+        return result;
+    result = capture_forbid();
+    if (result != CUDA_SUCCESS)
+        return result;
     sim_lock();
     if (current) {
         CUmemLocation location = {CU_MEM_LOCATION_TYPE_DEVICE, context->device};
@@ -260,6 +286,9 @@ SIM_API CUresult cuMemPoolDestroy(CUmemoryPool pool)
 SIM_API CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep_bytes)
 {
     SIM_ENTER();
+    CUresult result = capture_forbid();
+    if (result != CUDA_SUCCESS)
+        return result;
     sim_lock();
     bool live = pool_is_live(pool);
     if (live)

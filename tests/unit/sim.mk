@@ -10,12 +10,16 @@ libsimstage_la_SOURCES = tests/unit/sim_stage.c tests/unit/sim_stage.h
 libsimstage_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 libsimstage_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 
-sim_tests = tests/unit/test_sim_machine tests/unit/test_sim_memory tests/unit/test_sim_nvml \
+sim_tests = tests/unit/test_sim_capture tests/unit/test_sim_graph tests/unit/test_sim_machine tests/unit/test_sim_memory tests/unit/test_sim_nvml \
     tests/unit/test_sim_pool tests/unit/test_sim_procaddr tests/unit/test_sim_process tests/unit/test_sim_work
 check_PROGRAMS += $(sim_tests)
 TESTS += $(sim_tests)
 sim_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 sim_libs = libsimstage.la libsimmachine.la $(CMOCKA_LIBS)
+tests_unit_test_sim_capture_CPPFLAGS = $(sim_cppflags)
+tests_unit_test_sim_capture_LDADD = $(sim_libs) src/sim/libcuda.la
+tests_unit_test_sim_graph_CPPFLAGS = $(sim_cppflags)
+tests_unit_test_sim_graph_LDADD = $(sim_libs) src/sim/libcuda.la
 tests_unit_test_sim_machine_CPPFLAGS = $(sim_cppflags)
 tests_unit_test_sim_machine_LDADD = $(sim_libs)
 tests_unit_test_sim_memory_CPPFLAGS = $(sim_cppflags)
