@@ -465,6 +465,7 @@ typedef struct CUmemPoolPtrExportData_st {
 enum {
     CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS = 1,
     CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD = 1,
+    CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS = 1,
 };
 
 enum {
@@ -501,6 +502,7 @@ _Static_assert(sizeof(CUDA_MEMSET_NODE_PARAMS) == 48, "CUDA ABI");
 _Static_assert(sizeof(CUDA_MEMCPY_NODE_PARAMS) == 216, "CUDA ABI");
 _Static_assert(sizeof(CUgraphNodeParams) == 256 && offsetof(CUgraphNodeParams, alloc) == 16, "CUDA ABI");
 _Static_assert(sizeof(CUDA_GRAPH_INSTANTIATE_PARAMS) == 32, "CUDA ABI");
+_Static_assert(sizeof(CUmemLocation) == 8, "CUDA ABI");
 _Static_assert(sizeof(CUdevprop) == 56, "CUDA ABI");
 _Static_assert(sizeof(CUDA_MEMCPY2D) == 128, "CUDA ABI");
 _Static_assert(sizeof(CUDA_MEMCPY3D) == 200, "CUDA ABI");

@@ -24,9 +24,9 @@ struct shares {
 
 /* Invariant: reachable by its address while it is in the table, in its owner's list while it is not freed. */
 struct block {
-    struct block *next, *previous;  /* its owner's or its pool's, or the list of the dead */
+    struct block *next, *previous;  /* its owner's, or the list of the dead */
     CUcontext owner;                /* NULL: of no context, and in no context's list */
-    struct reservoir *reservoir;    /* of the pool it belongs to; or NULL */
+    struct reservoir *reservoir;    /* of the pool it is the arena of; or NULL */
     struct graph_allocation *graph; /* what of a graph it is the memory of; or NULL */
     unsigned device;                /* the machine's number of the card it lies on */
     uint64_t base, granules;
@@ -54,6 +54,8 @@ struct block *block_adopt(CUcontext owner, unsigned device, unsigned char *mappi
 /* Gives a block of that many granules an address, in the low 4 GiB if asked, and bytes where it has none. False: no
  * room. */
 bool address_take(struct block *block, bool low);
+/* Gives a block that never ends addresses of its own, more than any pool needs, and bytes. False: no room. */
+bool address_take_arena(struct block *block, uint64_t alignment);
 /* Makes the address free for others. The bytes are still mapped. */
 void address_leave(struct block *block);
 /* Unmaps a block's bytes; no lock needed, its address must not have been left (managed memory is put back there). */

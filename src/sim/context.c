@@ -96,6 +96,7 @@ static void context_end(CUcontext context)
         atomic_fetch_add(&context->generation, 1);
         dead = memory_end_context(context);
         host_end_context(context);
+        external_end_context(context);
         machine_credit(&sim_process.machine, sim_process.physical[context->device], context_cost());
     }
     sim_unlock();

@@ -28,7 +28,7 @@ static uint64_t host_address(const void *pointer)
 
 static unsigned memory_type(unsigned kind)
 {
-    return kind == SPAN_DEVICE ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_UNIFIED;
+    return (kind & SPAN_DEVICE) != 0 ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_UNIFIED;
 }
 
 /* On a stream: done, or captured. */

@@ -22,7 +22,9 @@ src_sim_libcuda_la_SOURCES = \
     src/sim/graph.c src/sim/graph.h \
     src/sim/graph_exec.c \
     src/sim/graph_memory.c \
+    src/sim/external.c \
     src/sim/host.c \
+    src/sim/ipc.c \
     src/sim/memory.c \
     src/sim/memset.c \
     src/sim/module.c \
@@ -33,8 +35,8 @@ src_sim_libcuda_la_SOURCES = \
     src/sim/pool.c \
     src/sim/procaddr.c \
     src/sim/process.c \
-    src/sim/reserve.c \
     src/sim/reservoir.c src/sim/reservoir.h \
+    src/sim/reserve.c \
     src/sim/sim.h \
     src/sim/stream.c \
     src/sim/symbols.h \

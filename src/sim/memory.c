@@ -24,8 +24,6 @@ uint64_t memory_next_id(void)
 /* The list a block of that kind belongs in. NULL: none. */
 static struct block **block_list(const struct block *block)
 {
-    if (block->reservoir)
-        return &block->reservoir->blocks;
     return block->owner ? &block->owner->blocks : NULL;
 }
 
@@ -101,8 +99,6 @@ struct block *block_adopt(CUcontext owner, unsigned device, unsigned char *mappi
     return NULL;
 }
 
-/* Takes a block from its owner and gives its bytes back to the card. True: nobody works on it, so memory_dispose may
- * have it; else the last span_release will. */
 bool memory_end_block(struct block *block)
 {
     block_unlink(block);
@@ -239,6 +235,14 @@ bool memory_find(uint64_t address, struct allocation *allocation)
                                       .owner = block->owner,
                                       .device = block->device,
                                       .id = block->id};
+    if (block->reservoir) {
+        const struct extent *extent = reservoir_find(block->reservoir, address);
+        if (!extent)
+            return false;
+        allocation->base += extent->offset;
+        allocation->bytes = extent->asked_bytes;
+        allocation->id = extent->id;
+    }
     if (block->shares) {
         unsigned first = block->shares->first[(address - block->base) / UNIT_BYTES];
         if (first == 0)
@@ -256,9 +260,10 @@ static struct block *allocation_end(const struct allocation *allocation, const s
 {
     struct block *block = allocation->block;
     struct shares *shares = block->shares;
-    struct reservoir *reservoir = block->reservoir;
-    if (reservoir)
-        pool_freed(reservoir, allocation->base, place);
+    if (block->reservoir) {
+        pool_freed(block->reservoir, allocation->base, place);
+        return NULL;
+    }
     if (shares) {
         unsigned unit = (unsigned)((allocation->base - block->base) / UNIT_BYTES);
         for (unsigned i = unit; i < BLOCK_UNITS && shares->first[i] == unit + 1; i++) {
@@ -468,7 +473,7 @@ SIM_API CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
     SIM_ENTER_CONTEXT(context);
     uint64_t free_now, total;
     info_read(context, &free_now, &total);
-    if (free_bytes)
+    if (free_bytes) /* either may be NULL, as measured */
         *free_bytes = free_now;
     if (total_bytes)
         *total_bytes = total;

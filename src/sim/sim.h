@@ -186,6 +186,7 @@ struct host_range {
 /* The range an address lies in / forgets those of a context; under sim_lock. */
 struct host_range *host_find(uint64_t address);
 void host_end_context(CUcontext context);
+void external_end_context(CUcontext context);
 
 /* Pools: an allocation of theirs was freed, on a stream if a place is given (under sim_lock) / the host has waited for
  * what happened until a moment in a place (id 0: in all of a context), so that unused memory may go back to the card. */
