@@ -463,7 +463,6 @@ typedef struct CUmemPoolPtrExportData_st {
 } CUmemPoolPtrExportData;
 
 enum {
-    CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS = 1,
     CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD = 1,
     CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS = 1,
 };
