@@ -5,13 +5,16 @@
  *
  * Two regions: one for all, twice as big as the cards together, so that fragmentation is no matter; and a small one below
  * 4 GiB for the 32-bit interface. A table has for each granule the block it belongs to. A pool's arena is a region of its
- * own and one block. Under sim_lock.
+ * own and one block. What programs reserve for themselves lies outside all of these (reserve.c). Under sim_lock.
  */
 #include "sim/block.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <sys/mman.h>
+
+#include "sim/vmm.h"
 
 struct region {
     uint64_t base, granules;
@@ -83,6 +86,8 @@ static uint64_t region_search(const struct region *region, uint64_t start, uint6
 static bool bytes_map(struct block *block)
 {
     uint64_t bytes = block->granules * GRANULE_BYTES;
+    if (block->data)
+        return true;
     if (block->managed || block->host) {
         block->data = memory_map((void *)(uintptr_t)block->base, bytes, PROT_READ | PROT_WRITE, MAP_FIXED);
         return block->data != NULL;
@@ -92,6 +97,8 @@ static bool bytes_map(struct block *block)
         madvise(block->data, bytes, MADV_DONTFORK);
         madvise(block->data, bytes, MADV_DONTDUMP);
     }
+    block->mapping = block->data;
+    block->mapping_bytes = bytes;
     return block->data != NULL;
 }
 
@@ -169,20 +176,21 @@ void address_leave(struct block *block)
 
 void address_unmap(struct block *block)
 {
-    uint64_t bytes = block->granules * GRANULE_BYTES;
     if (block->managed || block->host)
-        memory_map((void *)(uintptr_t)block->base, bytes, PROT_NONE, MAP_FIXED);
-    else
-        munmap(block->data, bytes);
+        memory_map((void *)(uintptr_t)block->base, block->granules * GRANULE_BYTES, PROT_NONE, MAP_FIXED);
+    else if (block->mapping)
+        munmap(block->mapping, block->mapping_bytes);
+    if (block->descriptor)
+        close(block->descriptor);
 }
 
 struct block *address_block(uint64_t address)
 {
     const struct region *region = region_of(address);
-    return region ? region->table[(address - region->base) / GRANULE_BYTES] : NULL;
+    return region ? region->table[(address - region->base) / GRANULE_BYTES] : reserve_block(address);
 }
 
 bool memory_is_device_range(uint64_t address)
 {
-    return region_of(address) != NULL;
+    return region_of(address) != NULL || reserve_find(address) != NULL;
 }

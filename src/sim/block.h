@@ -7,6 +7,8 @@
 
 #include "sim/sim.h"
 
+struct handle;
+
 enum {
     UNIT_BYTES = 512,                                /* what small requests are rounded to */
     BLOCK_UNITS = (int)(GRANULE_BYTES / UNIT_BYTES), /* of a block that small ones share */
@@ -28,17 +30,29 @@ struct block {
     struct graph_allocation *graph; /* what of a graph it is the memory of; or NULL */
     unsigned device;                /* the machine's number of the card it lies on */
     uint64_t base, granules;
-    uint64_t bytes, id;    /* as asked for; of a block that is not shared */
-    unsigned char *data;   /* where the bytes are: at base itself for managed memory */
-    struct shares *shares; /* NULL: all of it is one allocation */
-    unsigned holds;        /* copies at work on it */
+    uint64_t bytes, id;     /* as asked for; of a block that is not shared */
+    unsigned char *data;    /* where the bytes are: at base itself for managed memory */
+    unsigned char *mapping; /* what is unmapped with the block: data, or what data lies in; NULL: nothing */
+    uint64_t mapping_bytes;
+    int descriptor;              /* of the file the bytes are in since they were exported to other processes; 0: none */
+    struct shares *shares;       /* NULL: all of it is one allocation */
+    unsigned holds;              /* copies at work on it */
+    struct handle *handle;       /* of a mapping in a reservation: whose memory it shows */
+    unsigned readable, writable; /* by which places: bits of the machine's devices, and one of the host */
     bool managed, freed;
+    bool other_end; /* cuMemUnmap or cuIpcCloseMemHandle ends it, cuMemFree does not */
     bool uncharged; /* its granules are paid for by something else: a pool, a handle of physical memory */
     bool host;      /* memory of the host, which a pool can have: at base itself, like managed memory */
     bool absent;    /* has an address and no memory: the graph that it belongs to has not allocated it, or freed it */
 };
 
-/* Gives a block of that many granules an address and bytes, in the low 4 GiB if asked. False: no room. */
+/* A block of somebody else's bytes, which are paid for elsewhere: it takes the mapping over, also where it fails. NULL: no
+ * room. Under sim_lock. */
+struct block *block_adopt(CUcontext owner, unsigned device, unsigned char *mapping, uint64_t mapping_bytes,
+                          uint64_t data_offset, uint64_t bytes);
+
+/* Gives a block of that many granules an address, in the low 4 GiB if asked, and bytes where it has none. False: no
+ * room. */
 bool address_take(struct block *block, bool low);
 /* Gives a block that never ends addresses of its own, more than any pool needs, and bytes. False: no room. */
 bool address_take_arena(struct block *block, uint64_t alignment);

@@ -69,6 +69,7 @@ static CUresult context_begin(CUcontext context, unsigned flags)
     if (machine_charge(&sim_process.machine, sim_process.physical[context->device], context_cost()) != 0)
         return CUDA_ERROR_OUT_OF_MEMORY;
     context->flags = flags;
+    context->peers = 0;
     context->id = next_id++;
     context->cache_config = 0;
     context->shared_config = 0;
@@ -95,6 +96,7 @@ static void context_end(CUcontext context)
         atomic_fetch_add(&context->generation, 1);
         dead = memory_end_context(context);
         host_end_context(context);
+        external_end_context(context);
         machine_credit(&sim_process.machine, sim_process.physical[context->device], context_cost());
     }
     sim_unlock();
@@ -125,7 +127,7 @@ static CUresult context_push(CUcontext context)
     return CUDA_SUCCESS;
 }
 
-static CUresult context_create(CUcontext *context, unsigned flags, CUdevice device)
+static CUresult context_create(CUcontext *context, unsigned flags, CUdevice device, CUresult after)
 {
     if (!context || flags & ~0xFFu)
         return CUDA_ERROR_INVALID_VALUE;
@@ -141,39 +143,43 @@ static CUresult context_create(CUcontext *context, unsigned flags, CUdevice devi
     sim_unlock();
     if (result != CUDA_SUCCESS)
         return result;
+    if (after != CUDA_SUCCESS) {
+        context_end(made);
+        return after;
+    }
     *context = made;
     return context_push(made);
 }
 
 SIM_API CUresult cuCtxCreate_v2(CUcontext *context, unsigned flags, CUdevice device)
 {
-    SIM_ENTER();
-    return context_create(context, flags, device);
+    SIM_ENTER_MAKING(after);
+    return context_create(context, flags, device, after);
 }
 
 SIM_API CUresult cuCtxCreate(CUcontext *context, unsigned flags, CUdevice device)
 {
-    SIM_ENTER();
-    return context_create(context, flags, device);
+    SIM_ENTER_MAKING(after);
+    return context_create(context, flags, device, after);
 }
 
 /* Execution affinity needs MPS, which the simulator has not. */
 SIM_API CUresult cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *parameters, int count, unsigned flags,
                                 CUdevice device)
 {
-    SIM_ENTER();
+    SIM_ENTER_MAKING(after);
     if (parameters || count != 0)
         return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
-    return context_create(context, flags, device);
+    return context_create(context, flags, device, after);
 }
 
 SIM_API CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *parameters, unsigned flags, CUdevice device)
 {
-    SIM_ENTER();
+    SIM_ENTER_MAKING(after);
     const void *const *fields = (const void *const *)parameters; /* affinity, its count, graphics interoperation */
     if (parameters && (fields[0] || fields[2]))
         return CUDA_ERROR_NOT_SUPPORTED;
-    return context_create(context, flags, device);
+    return context_create(context, flags, device, after);
 }
 
 /* Takes one reference away; the last one ends the context. */
@@ -450,9 +456,22 @@ SIM_API CUresult cuCtxResetPersistingL2Cache(void)
 
 /* The primary context: one for each device, with the same handle in each of its lives. */
 
+/* Takes away one reference; the last one ends the context. False: there was none. */
+static bool primary_leave(CUdevice device)
+{
+    sim_lock();
+    CUcontext primary = primaries[device];
+    bool retained = primary && primary->references > 0;
+    bool last = retained && --primary->references == 0;
+    sim_unlock();
+    if (last)
+        context_end(primary);
+    return retained;
+}
+
 SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
-    SIM_ENTER();
+    SIM_ENTER_MAKING(after);
     if (!context)
         return CUDA_ERROR_INVALID_VALUE;
     if (device_check(device) != CUDA_SUCCESS)
@@ -470,9 +489,13 @@ SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
     if (result == CUDA_SUCCESS)
         primary->references++;
     sim_unlock();
-    if (result == CUDA_SUCCESS)
+    if (result != CUDA_SUCCESS)
+        return result;
+    if (after == CUDA_SUCCESS)
         *context = primary;
-    return result;
+    else
+        primary_leave(device);
+    return after;
 }
 
 SIM_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
@@ -480,14 +503,7 @@ SIM_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
     SIM_ENTER();
     if (device_check(device) != CUDA_SUCCESS)
         return CUDA_ERROR_INVALID_DEVICE;
-    sim_lock();
-    CUcontext primary = primaries[device];
-    bool retained = primary && primary->references > 0;
-    bool last = retained && --primary->references == 0;
-    sim_unlock();
-    if (last)
-        context_end(primary);
-    return retained ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    return primary_leave(device) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 SIM_TWIN(cuDevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease_v2);
 

@@ -6,11 +6,10 @@
 
 #include <string.h>
 
-static CUresult copy_linear(uint64_t to, enum span_kind to_kind, uint64_t from, enum span_kind from_kind,
-                            uint64_t bytes)
+static CUresult copy_linear(uint64_t to, unsigned to_kind, uint64_t from, unsigned from_kind, uint64_t bytes)
 {
     struct span target, source;
-    CUresult result = span_take(&target, to, bytes, to_kind);
+    CUresult result = span_take(&target, to, bytes, to_kind | SPAN_WRITE);
     if (result != CUDA_SUCCESS)
         return result;
     result = span_take(&source, from, bytes, from_kind);
@@ -27,14 +26,14 @@ static uint64_t host_address(const void *pointer)
     return (uint64_t)(uintptr_t)pointer;
 }
 
-static unsigned memory_type(enum span_kind kind)
+static unsigned memory_type(unsigned kind)
 {
-    return kind == SPAN_DEVICE ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_UNIFIED;
+    return (kind & SPAN_DEVICE) != 0 ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_UNIFIED;
 }
 
 /* On a stream: done, or captured. */
-static CUresult copy_linear_on(CUstream stream, uint64_t to, enum span_kind to_kind, uint64_t from,
-                               enum span_kind from_kind, uint64_t bytes)
+static CUresult copy_linear_on(CUstream stream, uint64_t to, unsigned to_kind, uint64_t from, unsigned from_kind,
+                               uint64_t bytes)
 {
     CUresult result;
     struct graph_work work = {.type = CU_GRAPH_NODE_TYPE_MEMCPY,
@@ -206,7 +205,7 @@ SIM_API CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdevic
 struct side {
     uint64_t address, pitch, rows; /* rows: from one plane to the next */
     uint64_t x, y, z;
-    enum span_kind kind;
+    unsigned kind;
     struct span span;
 };
 
@@ -268,6 +267,7 @@ static CUresult copy_box(struct side *to, struct side *from, const struct extent
 {
     if (extent->width == 0 || extent->height == 0 || extent->depth == 0)
         return CUDA_SUCCESS;
+    to->kind |= SPAN_WRITE;
     CUresult result = side_take(to, extent);
     if (result != CUDA_SUCCESS)
         return result;

@@ -22,18 +22,25 @@ src_sim_libcuda_la_SOURCES = \
     src/sim/graph.c src/sim/graph.h \
     src/sim/graph_exec.c \
     src/sim/graph_memory.c \
+    src/sim/external.c \
     src/sim/host.c \
+    src/sim/ipc.c \
     src/sim/memory.c \
     src/sim/memset.c \
     src/sim/module.c \
+    src/sim/multicast.c \
+    src/sim/peer.c \
+    src/sim/physical.c \
     src/sim/pointer.c \
     src/sim/pool.c \
     src/sim/procaddr.c \
     src/sim/process.c \
     src/sim/reservoir.c src/sim/reservoir.h \
+    src/sim/reserve.c \
     src/sim/sim.h \
     src/sim/stream.c \
     src/sim/symbols.h \
+    src/sim/vmm.c src/sim/vmm.h \
     src/sim/watch.c
 nodist_src_sim_libcuda_la_SOURCES = src/sim/stubs.c src/sim/symbols.c
 src_sim_libcuda_la_LDFLAGS = $(sim_ldflags)

@@ -27,7 +27,7 @@ CUresult memset_run(const CUDA_MEMSET_NODE_PARAMS *set)
         (set->height > 1 && set->pitch < row_bytes) || __builtin_mul_overflow(set->pitch, set->height - 1, &bytes) ||
         __builtin_add_overflow(bytes, row_bytes, &bytes))
         return CUDA_ERROR_INVALID_VALUE;
-    CUresult result = span_take(&span, set->dst, bytes, SPAN_DEVICE);
+    CUresult result = span_take(&span, set->dst, bytes, SPAN_DEVICE | SPAN_WRITE);
     if (result != CUDA_SUCCESS)
         return result;
     for (uint64_t row = 0; row < set->height; row++)

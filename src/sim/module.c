@@ -57,7 +57,7 @@ static CUresult fill_u32(void **parameters)
     uint32_t value = parameter_u32(parameters, 1);
     uint64_t count = parameter_u64(parameters, 2), bytes;
     if (__builtin_mul_overflow(count, sizeof(value), &bytes) ||
-        span_take(&to, parameter_u64(parameters, 0), bytes, SPAN_DEVICE) != CUDA_SUCCESS)
+        span_take(&to, parameter_u64(parameters, 0), bytes, SPAN_DEVICE | SPAN_WRITE) != CUDA_SUCCESS)
         return CUDA_ERROR_ILLEGAL_ADDRESS;
     for (uint64_t i = 0; i < count; i++)
         memcpy(to.bytes + i * sizeof(value), &value, sizeof(value));
@@ -74,7 +74,7 @@ static CUresult saxpy_f32(void **parameters)
     if (__builtin_mul_overflow(count, sizeof(float), &bytes) ||
         span_take(&x, parameter_u64(parameters, 1), bytes, SPAN_DEVICE) != CUDA_SUCCESS)
         return CUDA_ERROR_ILLEGAL_ADDRESS;
-    CUresult result = span_take(&y, parameter_u64(parameters, 2), bytes, SPAN_DEVICE);
+    CUresult result = span_take(&y, parameter_u64(parameters, 2), bytes, SPAN_DEVICE | SPAN_WRITE);
     for (uint64_t i = 0; result == CUDA_SUCCESS && i < count; i++) {
         memcpy(&left, x.bytes + i * sizeof(float), sizeof(float));
         memcpy(&right, y.bytes + i * sizeof(float), sizeof(float));
