@@ -236,6 +236,7 @@ static void all_cases(const char *with)
         current = &cases[i];
         if (stage_child(case_body) != 0)
             fail_msg("%s of %s", option, current->name);
+        stage_await_used(0); /* what this child held would else come back under the next one's eyes */
     }
 }
 
