@@ -11,8 +11,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "sim/vmm.h"
 
