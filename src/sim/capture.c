@@ -158,6 +158,17 @@ bool capture_free(CUstream stream, uint64_t address, CUresult *result)
     return capture;
 }
 
+bool capture_is_on(CUstream stream)
+{
+    struct capture_tail *tail;
+    if (captures_none())
+        return false;
+    sim_lock();
+    bool on = capture_of(stream, &tail);
+    sim_unlock();
+    return on;
+}
+
 CUresult capture_refuse(CUstream stream)
 {
     struct capture_tail *tail;
