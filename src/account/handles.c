@@ -411,6 +411,14 @@ static struct export *export_find(const struct handles *handles, const struct sh
     return NULL;
 }
 
+/* The descriptor is closed. */
+static void export_close(struct account *account, struct export *export)
+{
+    memory_name name = export->name;
+    export_remove(&account->handles, (uint32_t)(export - account->handles.exports));
+    references_drop(account, name, 0);
+}
+
 static void export_add(struct account *account, memory_name name, const struct shareable *shareable)
 {
     struct handles *handles = &account->handles;
@@ -420,11 +428,8 @@ static void export_add(struct account *account, memory_name name, const struct s
     struct statx seen;
     if (memory == NULL || (there != NULL && !shareable->is_descriptor))
         return;
-    if (there != NULL) { /* a descriptor's number that comes again was closed before */
-        memory_name before = there->name;
-        export_remove(handles, (uint32_t)(there - handles->exports));
-        references_drop(account, before, 0);
-    }
+    if (there != NULL) /* a descriptor's number that comes again was closed before */
+        export_close(account, there);
     if (shareable->is_descriptor) {
         if (statx(shareable->descriptor, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &seen) != 0)
             return;
@@ -514,9 +519,18 @@ static void holder_end(const struct driver *driver, bool buffer, memory_name nam
     brief_lock_give(&account->books);
 }
 
-void external_import_end(const struct driver *driver, memory_name name, uint64_t external, bool imported)
+void external_import_end(const struct driver *driver, memory_name name, uint64_t external, bool imported,
+                         const struct shareable *taken)
 {
+    struct account *account = account_get();
     holder_end(driver, false, name, external, imported);
+    if (account == NULL || !imported)
+        return;
+    brief_lock_take(&account->books);
+    struct export *export = export_find(&account->handles, taken);
+    if (export != NULL)
+        export_close(account, export);
+    brief_lock_give(&account->books);
 }
 
 memory_name external_destroy_begin(uint64_t external)

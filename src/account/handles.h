@@ -68,9 +68,10 @@ void handle_export_end(memory_name name, const struct shareable *shareable, bool
 memory_name handle_import_begin(const struct shareable *shareable);
 void handle_import_end(memory_name name, uint64_t handle, bool imported);
 
-/* Around cuImportExternalMemory (after handle_import_begin), cuDestroyExternalMemory and cuExternalMemoryGetMappedBuffer,
+/* Around cuImportExternalMemory (after handle_import_begin; the driver closes the descriptor that it is given), cuDestroyExternalMemory and cuExternalMemoryGetMappedBuffer,
  * whose buffers cuMemFree ends. All of it ends with the context that is current. */
-void external_import_end(const struct driver *driver, memory_name name, uint64_t external, bool imported);
+void external_import_end(const struct driver *driver, memory_name name, uint64_t external, bool imported,
+                         const struct shareable *taken);
 memory_name external_destroy_begin(uint64_t external);
 void external_destroy_end(memory_name name, uint64_t external, bool destroyed);
 memory_name external_buffer_begin(uint64_t external);
