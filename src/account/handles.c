@@ -12,6 +12,7 @@
 #include "platform/testpoint.h"
 
 enum { PAGE_SHIFT = 12, FIRST_PLACES = 256 };
+#define FIRST_NAME ((memory_name)1 << 32) /* place 0, its first life */
 
 /* --- pieces of memory ------------------------------------------------------------------------------------------------- */
 
@@ -62,7 +63,7 @@ static memory_name memory_add(struct handles *handles, unsigned device, uint64_t
 }
 
 /* Whether the descriptor still is what was exported. A number that leads to the same device again would be taken for it: the
- * driver opens no such descriptor but by another export, which we see (handle_exported). Never asks a file system. */
+ * driver opens no such descriptor but by another export, which we see (handle_export_end). Never asks a file system. */
 static bool export_is_open(const struct export *export)
 {
     struct statx seen;
@@ -182,12 +183,12 @@ static void value_enter(struct account *account, uint64_t handle, memory_name na
         references_drop(account, before, references);
 }
 
-void handle_record(const struct charge *charge, uint64_t handle)
+bool handle_record(const struct charge *charge, uint64_t handle)
 {
     struct account *account = account_get();
     TESTPOINT("handle.driver_returned");
     if (account == NULL)
-        return;
+        return false;
     brief_lock_take(&account->books);
     books_settle(account, charge->device, charge->kind, charge->bytes, charge->bytes);
     ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
@@ -198,6 +199,7 @@ void handle_record(const struct charge *charge, uint64_t handle)
     TESTPOINT("handle.recorded");
     if (name == 0)
         log_line(LOG_WARN, "no memory for the books: memory of cuMemCreate stays charged until its process ends");
+    return name == FIRST_NAME;
 }
 
 void handle_forget(uint64_t handle)

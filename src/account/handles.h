@@ -27,8 +27,9 @@
 /* Names a piece of memory across a driver's call: its index and which life of that index. 0: none that we know. */
 typedef uint64_t memory_name;
 
-/* cuMemCreate has returned `handle` for what was asked for: it is known, and the bytes have landed. */
-void handle_record(const struct charge *charge, uint64_t handle);
+/* cuMemCreate has returned `handle` for what was asked for: it is known, and the bytes have landed. Returns whether it is the
+ * first of this process, which may hold memory so without ever having had a context. */
+bool handle_record(const struct charge *charge, uint64_t handle);
 
 /* The driver gave that value to something that is not charged: what we know by it ended by a way that we do not see. */
 void handle_forget(uint64_t handle);

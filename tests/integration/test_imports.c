@@ -59,6 +59,22 @@ static void descriptor_keeps_memory(void **state)
     client_end(&a, 0);
 }
 
+/* The same in a process that never had a context and asks for nothing more: seen by the thread that its first memory started. */
+static void closed_descriptor_is_noticed(void **state)
+{
+    struct stage *stage = *state;
+    struct client a;
+    vmm_start(stage, &a, "a", NULL);
+    client_expect(&a, "ok", "start");
+    client_expect(&a, "ok", "create 0 0 %llu", 6 * MIB);
+    client_expect(&a, "ok", "export 0 0");
+    client_expect(&a, "ok", "release 0");
+    books_are(stage, 0, 6 * MIB);
+    client_expect(&a, "ok", "close 0");
+    books_await(stage, 0, 0);
+    client_end(&a, 0);
+}
+
 static void another_process_is_not_charged(void **state)
 {
     struct stage *stage = *state;
@@ -234,10 +250,15 @@ int main(void)
 {
 #define STAGED(test) cmocka_unit_test_setup_teardown(test, stage_setup, stage_teardown)
     static const struct CMUnitTest tests[] = {
-        STAGED(own_memory_comes_back),          STAGED(descriptor_keeps_memory),
-        STAGED(another_process_is_not_charged), STAGED(external_memory_of_our_own),
-        STAGED(external_memory_of_another),     STAGED(ipc_is_charged_once),
-        STAGED(random_work_leaves_nothing),     cmocka_unit_test(failures_leave_the_books_alone),
+        STAGED(own_memory_comes_back),
+        STAGED(descriptor_keeps_memory),
+        STAGED(closed_descriptor_is_noticed),
+        STAGED(another_process_is_not_charged),
+        STAGED(external_memory_of_our_own),
+        STAGED(external_memory_of_another),
+        STAGED(ipc_is_charged_once),
+        STAGED(random_work_leaves_nothing),
+        cmocka_unit_test(failures_leave_the_books_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <cmocka.h>
 
 #include "integration/books_agree.h"
@@ -201,6 +203,39 @@ static void failures_leave_the_books_alone(void **state)
     }
 }
 
+/* A process killed at any point of the four calls leaves nothing: the whole budget is another's. */
+static void kill_at_each_named_point_leaves_nothing(void **state)
+{
+    static const char *const points[] = {"handle.driver_returned", "handle.recorded", "handle.unmapped",
+                                         "handle.released", "handle.credited"};
+    struct stage *stage = *state;
+    struct client keeper;
+    vmm_start(stage, &keeper, "4GiB", NULL);
+    client_expect(&keeper, "ok", "start");
+    for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+        struct client victim;
+        char testpoint[64];
+        snprintf(testpoint, sizeof(testpoint), "%s:kill", points[i]);
+        struct client_terms terms = {
+            .slot = "victim", .testpoints = true, .testpoint = testpoint, .program = "vmm_client"};
+        client_start(stage, &victim, &terms);
+        client_expect(&victim, "ok", "start");
+        client_tell(&victim, "create 0 0 %llu", GIB);
+        client_tell(&victim, "map 0 0 %llu", GIB);
+        client_tell(&victim, "unmap 0 %llu", GIB);
+        client_tell(&victim, "release 0");
+        int status = client_end(&victim, 0);
+        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+            fail_msg("point %s was never passed", points[i]);
+        client_expect(&keeper, "ok", "create 0 0 %llu", 4 * GIB);
+        books_are(stage, 0, 4 * GIB);
+        client_expect(&keeper, "ok", "release 0");
+    }
+    assert_true(peak_of(stage, 0) <= 4 * GIB);
+    client_end(&keeper, 0);
+    stage_await_empty(stage);
+}
+
 /* From several threads of two processes, over two devices. */
 static void random_work_leaves_nothing(void **state)
 {
@@ -241,6 +276,7 @@ int main(void)
         STAGED(named_device_is_charged),
         STAGED(not_charged),
         cmocka_unit_test(failures_leave_the_books_alone),
+        STAGED(kill_at_each_named_point_leaves_nothing),
         STAGED(random_work_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

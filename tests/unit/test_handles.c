@@ -139,7 +139,7 @@ static void create(CUdevice device, uint64_t handle, uint64_t bytes)
     struct charge charge;
     bool passes;
     assert_true(account_ask_device(device, LEDGER_KIND_VMM, bytes, &charge, &passes));
-    handle_record(&charge, handle);
+    (void)handle_record(&charge, handle);
 }
 
 static void release(uint64_t handle)
