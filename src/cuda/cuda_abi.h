@@ -82,6 +82,7 @@ enum {
 
 enum {
     CU_DEVICE_ATTRIBUTE_PCI_BUS_ID = 33,
+    CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED = 132,
 };
 
 enum {
@@ -299,7 +300,7 @@ enum {
     CUDA_ERROR_STREAM_CAPTURE_MERGE = 902,
     CUDA_ERROR_STREAM_CAPTURE_UNMATCHED = 903,
     CUDA_ERROR_STREAM_CAPTURE_UNJOINED = 904,
-    CUDA_ERROR_STREAM_CAPTURE_IMPLICIT = 906,
+    CUDA_ERROR_STREAM_CAPTURE_ISOLATION = 905,
     CUDA_ERROR_CAPTURED_EVENT = 907,
     CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD = 908,
 };
@@ -426,6 +427,10 @@ typedef uint64_t CUmemGenericAllocationHandle;
 
 enum {
     CU_MEM_HANDLE_TYPE_FABRIC = 8,
+    CU_MEM_ALLOC_GRANULARITY_MINIMUM = 0,
+    CU_MEM_ALLOC_GRANULARITY_RECOMMENDED = 1,
+    CU_MULTICAST_GRANULARITY_MINIMUM = 0,
+    CU_MULTICAST_GRANULARITY_RECOMMENDED = 1,
 };
 
 typedef struct CUmemAllocationProp_st {
@@ -459,6 +464,13 @@ typedef struct CUmemPoolPtrExportData_st {
 
 enum {
     CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD = 1,
+    CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS = 1,
+};
+
+enum {
+    CUDA_ERROR_PEER_ACCESS_UNSUPPORTED = 217,
+    CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED = 704,
+    CUDA_ERROR_PEER_ACCESS_NOT_ENABLED = 705,
 };
 
 typedef struct CUDA_EXTERNAL_MEMORY_HANDLE_DESC_st {
@@ -489,6 +501,7 @@ _Static_assert(sizeof(CUDA_MEMSET_NODE_PARAMS) == 48, "CUDA ABI");
 _Static_assert(sizeof(CUDA_MEMCPY_NODE_PARAMS) == 216, "CUDA ABI");
 _Static_assert(sizeof(CUgraphNodeParams) == 256 && offsetof(CUgraphNodeParams, alloc) == 16, "CUDA ABI");
 _Static_assert(sizeof(CUDA_GRAPH_INSTANTIATE_PARAMS) == 32, "CUDA ABI");
+_Static_assert(sizeof(CUmemLocation) == 8, "CUDA ABI");
 _Static_assert(sizeof(CUdevprop) == 56, "CUDA ABI");
 _Static_assert(sizeof(CUDA_MEMCPY2D) == 128, "CUDA ABI");
 _Static_assert(sizeof(CUDA_MEMCPY3D) == 200, "CUDA ABI");

@@ -233,7 +233,7 @@ static inline void bid_commit(struct ledger *ledger, struct ledger_cell *cell, s
 }
 
 /* The look of nearly every request, reading the same in the same order as rows_sum but keeping less: nobody else bids, no
- * slot has a reserve, nobody is dead, and it fits. False: something is otherwise, and nothing is decided. */
+ * slot has a reserve, and it fits. False: something is otherwise, and nothing is decided. */
 static inline bool bid_grant_quickly(struct ledger *ledger, struct ledger_cell *cells, struct ledger_bid *bid)
 {
     uint64_t all = bid->bytes, own = bid->bytes;
@@ -252,9 +252,12 @@ static inline bool bid_grant_quickly(struct ledger *ledger, struct ledger_cell *
             uint64_t tag = atomic_load_explicit(layout_tag(ledger, row), memory_order_acquire);
             if (tag_state(tag) == LEDGER_ROW_FREE)
                 continue;
-            if (rival != 0 || tag_state(tag) != LEDGER_ROW_LIVE)
+            if (__builtin_expect(tag_state(tag) != LEDGER_ROW_LIVE, 0)) /* what it died with */
+                committed = atomic_load_explicit(&cells[row].committed_bytes, memory_order_relaxed);
+            else if (rival != 0)
                 return false;
-            ours = tag_slot(tag) == bid->slot;
+            else
+                ours = tag_slot(tag) == bid->slot;
         }
         overflow |= __builtin_add_overflow(all, committed, &all);
         if (ours)

@@ -4,22 +4,28 @@
  * its place. Everything is lazy: a big machine takes no memory until bytes are written.
  *
  * Two regions: one for all, twice as big as the cards together, so that fragmentation is no matter; and a small one below
- * 4 GiB for the 32-bit interface. A table has for each granule the block it belongs to. Under sim_lock.
+ * 4 GiB for the 32-bit interface. A table has for each granule the block it belongs to. A pool's arena is a region of its
+ * own and one block. What programs reserve for themselves lies outside all of these (reserve.c). Under sim_lock.
  */
 #include "sim/block.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
+
+#include "sim/vmm.h"
 
 struct region {
     uint64_t base, granules;
     uint64_t next; /* where the last search ended */
     struct block **table;
+    struct region *more; /* of the arenas */
 };
 
 #define LOW_BYTES (256ULL << 20)
 
-static struct region high, low;
+static struct region high, low, *arenas;
 
 static void *memory_map(void *address, uint64_t bytes, int protection, int flags)
 {
@@ -80,6 +86,8 @@ static uint64_t region_search(const struct region *region, uint64_t start, uint6
 static bool bytes_map(struct block *block)
 {
     uint64_t bytes = block->granules * GRANULE_BYTES;
+    if (block->data)
+        return true;
     if (block->managed || block->host) {
         block->data = memory_map((void *)(uintptr_t)block->base, bytes, PROT_READ | PROT_WRITE, MAP_FIXED);
         return block->data != NULL;
@@ -89,6 +97,8 @@ static bool bytes_map(struct block *block)
         madvise(block->data, bytes, MADV_DONTFORK);
         madvise(block->data, bytes, MADV_DONTDUMP);
     }
+    block->mapping = block->data;
+    block->mapping_bytes = bytes;
     return block->data != NULL;
 }
 
@@ -121,7 +131,39 @@ static struct region *region_of(uint64_t address)
         if (regions[i]->table && address >= regions[i]->base &&
             address - regions[i]->base < regions[i]->granules * GRANULE_BYTES)
             return regions[i];
+    for (struct region *arena = arenas; arena; arena = arena->more)
+        if (address >= arena->base && address - arena->base < arena->granules * GRANULE_BYTES)
+            return arena;
     return NULL;
+}
+
+/* Of the card's size four times over: what lies in the way of growth is left behind sooner than it goes. */
+bool address_take_arena(struct block *block, uint64_t alignment)
+{
+    int saved = errno;
+    uint64_t bytes = (sim_process.machine.shared->memory_bytes * 4 + alignment) / alignment * alignment;
+    struct region *region = calloc(1, sizeof(*region));
+    unsigned char *mapping = region ? memory_map(NULL, bytes + alignment, PROT_NONE, 0) : NULL;
+    uint64_t base = ((uint64_t)(uintptr_t)mapping + alignment - 1) / alignment * alignment;
+    block->base = base;
+    block->granules = bytes / GRANULE_BYTES;
+    bool made = mapping && region_describe(region, base, bytes);
+    if (made && !bytes_map(block)) {
+        munmap(region->table, region->granules * sizeof(*region->table));
+        made = false;
+    }
+    for (uint64_t i = 0; made && i < region->granules; i++)
+        region->table[i] = block;
+    if (made) {
+        region->more = arenas;
+        arenas = region;
+    } else {
+        if (mapping)
+            munmap(mapping, bytes + alignment);
+        free(region);
+    }
+    errno = saved;
+    return made;
 }
 
 void address_leave(struct block *block)
@@ -134,20 +176,21 @@ void address_leave(struct block *block)
 
 void address_unmap(struct block *block)
 {
-    uint64_t bytes = block->granules * GRANULE_BYTES;
     if (block->managed || block->host)
-        memory_map((void *)(uintptr_t)block->base, bytes, PROT_NONE, MAP_FIXED);
-    else
-        munmap(block->data, bytes);
+        memory_map((void *)(uintptr_t)block->base, block->granules * GRANULE_BYTES, PROT_NONE, MAP_FIXED);
+    else if (block->mapping)
+        munmap(block->mapping, block->mapping_bytes);
+    if (block->descriptor)
+        close(block->descriptor);
 }
 
 struct block *address_block(uint64_t address)
 {
     const struct region *region = region_of(address);
-    return region ? region->table[(address - region->base) / GRANULE_BYTES] : NULL;
+    return region ? region->table[(address - region->base) / GRANULE_BYTES] : reserve_block(address);
 }
 
 bool memory_is_device_range(uint64_t address)
 {
-    return region_of(address) != NULL;
+    return region_of(address) != NULL || reserve_find(address) != NULL;
 }

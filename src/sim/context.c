@@ -2,7 +2,7 @@
  * Contexts: made, ended, and current to threads. Each costs what the option context= says of its device's memory, and
  * gives back all it owns when it ends. A thread's stack of contexts is its own; the rest is under sim_lock.
  */
-#include "sim/sim.h"
+#include "sim/graph.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +79,7 @@ static CUresult context_begin(CUcontext context, unsigned flags)
     if (machine_charge(&sim_process.machine, sim_process.physical[context->device], context_cost()) != 0)
         return CUDA_ERROR_OUT_OF_MEMORY;
     context->flags = flags;
+    context->peers = 0;
     context->id = next_id++;
     context->cache_config = 0;
     context->shared_config = 0;
@@ -105,6 +106,7 @@ static void context_end(CUcontext context)
         atomic_fetch_add(&context->generation, 1);
         dead = memory_end_context(context);
         host_end_context(context);
+        external_end_context(context);
         machine_credit(&sim_process.machine, sim_process.physical[context->device],
                        context_cost() + context->extra_bytes);
         context->extra_bytes = context->stack_bytes = 0;
@@ -112,8 +114,10 @@ static void context_end(CUcontext context)
     }
     sim_unlock();
     memory_dispose(dead);
-    if (ended)
+    if (ended) {
+        capture_end_context(context);
         context_wait(context);
+    }
 }
 
 /* NULL: no memory. Under sim_lock. */
@@ -161,7 +165,7 @@ static CUresult context_push(CUcontext context)
     return CUDA_SUCCESS;
 }
 
-static CUresult context_create(CUcontext *context, unsigned flags, CUdevice device)
+static CUresult context_create(CUcontext *context, unsigned flags, CUdevice device, CUresult after)
 {
     if (!context || flags & ~0xFFu)
         return CUDA_ERROR_INVALID_VALUE;
@@ -177,39 +181,43 @@ static CUresult context_create(CUcontext *context, unsigned flags, CUdevice devi
     sim_unlock();
     if (result != CUDA_SUCCESS)
         return result;
+    if (after != CUDA_SUCCESS) {
+        context_end(made);
+        return after;
+    }
     *context = made;
     return context_push(made);
 }
 
 SIM_API CUresult cuCtxCreate_v2(CUcontext *context, unsigned flags, CUdevice device)
 {
-    SIM_ENTER();
-    return context_create(context, flags, device);
+    SIM_ENTER_MAKING(after);
+    return context_create(context, flags, device, after);
 }
 
 SIM_API CUresult cuCtxCreate(CUcontext *context, unsigned flags, CUdevice device)
 {
-    SIM_ENTER();
-    return context_create(context, flags, device);
+    SIM_ENTER_MAKING(after);
+    return context_create(context, flags, device, after);
 }
 
 /* Execution affinity needs MPS, which the simulator has not. */
 SIM_API CUresult cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *parameters, int count, unsigned flags,
                                 CUdevice device)
 {
-    SIM_ENTER();
+    SIM_ENTER_MAKING(after);
     if (parameters || count != 0)
         return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
-    return context_create(context, flags, device);
+    return context_create(context, flags, device, after);
 }
 
 SIM_API CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *parameters, unsigned flags, CUdevice device)
 {
-    SIM_ENTER();
+    SIM_ENTER_MAKING(after);
     const void *const *fields = (const void *const *)parameters; /* affinity, its count, graphics interoperation */
     if (parameters && (fields[0] || fields[2]))
         return CUDA_ERROR_NOT_SUPPORTED;
-    return context_create(context, flags, device);
+    return context_create(context, flags, device, after);
 }
 
 /* Takes one reference away; the last one ends the context. */
@@ -369,8 +377,10 @@ SIM_API CUresult cuCtxGetApiVersion(CUcontext context, unsigned *version)
 SIM_API CUresult cuCtxSynchronize(void)
 {
     SIM_ENTER_CONTEXT(current);
-    context_wait(current);
-    return CUDA_SUCCESS;
+    CUresult result = capture_refuse_context(current);
+    if (result == CUDA_SUCCESS)
+        context_wait(current);
+    return result;
 }
 
 SIM_API CUresult cuCtxSynchronize_v2(CUcontext context)
@@ -378,6 +388,8 @@ SIM_API CUresult cuCtxSynchronize_v2(CUcontext context)
     SIM_ENTER();
     CUcontext named;
     CUresult result = context_named_maybe(context, &named);
+    if (result == CUDA_SUCCESS)
+        result = capture_refuse_context(named);
     if (result == CUDA_SUCCESS)
         context_wait(named);
     return result;
@@ -502,6 +514,19 @@ SIM_API CUresult cuCtxResetPersistingL2Cache(void)
 
 /* The primary context: one for each device, with the same handle in each of its lives. */
 
+/* Takes away one reference; the last one ends the context. False: there was none. */
+static bool primary_leave(CUdevice device)
+{
+    sim_lock();
+    CUcontext primary = primaries[device];
+    bool retained = primary && primary->references > 0;
+    bool last = retained && --primary->references == 0;
+    sim_unlock();
+    if (last)
+        context_end(primary);
+    return retained;
+}
+
 CUresult primary_retain(CUdevice device, CUcontext *context)
 {
     if (device_check(device) != CUDA_SUCCESS)
@@ -526,22 +551,25 @@ CUresult primary_retain(CUdevice device, CUcontext *context)
 
 SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
-    SIM_ENTER();
-    return context ? primary_retain(device, context) : CUDA_ERROR_INVALID_VALUE;
+    SIM_ENTER_MAKING(after);
+    CUcontext primary;
+    if (!context)
+        return CUDA_ERROR_INVALID_VALUE;
+    CUresult result = primary_retain(device, &primary);
+    if (result != CUDA_SUCCESS)
+        return result;
+    if (after == CUDA_SUCCESS)
+        *context = primary;
+    else
+        primary_leave(device);
+    return after;
 }
 
 CUresult primary_release(CUdevice device)
 {
     if (device_check(device) != CUDA_SUCCESS)
         return CUDA_ERROR_INVALID_DEVICE;
-    sim_lock();
-    CUcontext primary = primaries[device];
-    bool retained = primary && primary->references > 0;
-    bool last = retained && --primary->references == 0;
-    sim_unlock();
-    if (last)
-        context_end(primary);
-    return retained ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    return primary_leave(device) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
 SIM_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)

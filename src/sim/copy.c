@@ -4,14 +4,14 @@
  * and planes, and must lie within what the program sees of it.
  */
 #include "sim/array.h"
+#include "sim/graph.h"
 
 #include <string.h>
 
-static CUresult copy_linear(uint64_t to, enum span_kind to_kind, uint64_t from, enum span_kind from_kind,
-                            uint64_t bytes)
+static CUresult copy_linear(uint64_t to, unsigned to_kind, uint64_t from, unsigned from_kind, uint64_t bytes)
 {
     struct span target, source;
-    CUresult result = span_take(&target, to, bytes, to_kind);
+    CUresult result = span_take(&target, to, bytes, to_kind | SPAN_WRITE);
     if (result != CUDA_SUCCESS)
         return result;
     result = span_take(&source, from, bytes, from_kind);
@@ -26,6 +26,62 @@ static CUresult copy_linear(uint64_t to, enum span_kind to_kind, uint64_t from, 
 static uint64_t host_address(const void *pointer)
 {
     return (uint64_t)(uintptr_t)pointer;
+}
+
+static unsigned memory_type(unsigned kind)
+{
+    return (kind & SPAN_DEVICE) != 0 ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_UNIFIED;
+}
+
+/* On a stream: done, or captured. */
+static CUresult copy_linear_on(CUstream stream, uint64_t to, unsigned to_kind, uint64_t from, unsigned from_kind,
+                               uint64_t bytes)
+{
+    CUresult result;
+    struct graph_work work = {.type = CU_GRAPH_NODE_TYPE_MEMCPY,
+                              .copy = {.srcMemoryType = memory_type(from_kind),
+                                       .srcDevice = from,
+                                       .dstMemoryType = memory_type(to_kind),
+                                       .dstDevice = to,
+                                       .WidthInBytes = bytes,
+                                       .Height = 1,
+                                       .Depth = 1}};
+    return capture_work(stream, &work, &result) ? result : copy_linear(to, to_kind, from, from_kind, bytes);
+}
+
+static bool capture_copy_3d(CUstream stream, const CUDA_MEMCPY3D *copy, CUresult *result)
+{
+    struct graph_work work = {.type = CU_GRAPH_NODE_TYPE_MEMCPY};
+    if (!copy)
+        return false;
+    work.copy = *copy;
+    return capture_work(stream, &work, result);
+}
+
+static bool capture_copy_2d(CUstream stream, const CUDA_MEMCPY2D *copy, CUresult *result)
+{
+    if (!copy)
+        return false;
+    CUDA_MEMCPY3D deep = {
+        .srcXInBytes = copy->srcXInBytes,
+        .srcY = copy->srcY,
+        .srcMemoryType = copy->srcMemoryType,
+        .srcHost = copy->srcHost,
+        .srcDevice = copy->srcDevice,
+        .srcArray = copy->srcArray,
+        .srcPitch = copy->srcPitch,
+        .dstXInBytes = copy->dstXInBytes,
+        .dstY = copy->dstY,
+        .dstMemoryType = copy->dstMemoryType,
+        .dstHost = copy->dstHost,
+        .dstDevice = copy->dstDevice,
+        .dstArray = copy->dstArray,
+        .dstPitch = copy->dstPitch,
+        .WidthInBytes = copy->WidthInBytes,
+        .Height = copy->Height,
+        .Depth = 1,
+    };
+    return capture_copy_3d(stream, &deep, result);
 }
 
 #define SIM_ENTER_STREAM(stream)                                                                                       \
@@ -46,7 +102,7 @@ SIM_API CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes)
 SIM_API CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(to, SPAN_ANY, from, SPAN_ANY, bytes);
+    return copy_linear_on(stream, to, SPAN_ANY, from, SPAN_ANY, bytes);
 }
 
 SIM_API CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes)
@@ -64,13 +120,13 @@ SIM_API CUresult cuMemcpyHtoD(CUdeviceptr_v1 to, const void *from, unsigned byte
 SIM_API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
+    return copy_linear_on(stream, to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
 }
 
 SIM_API CUresult cuMemcpyHtoDAsync(CUdeviceptr_v1 to, const void *from, unsigned bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
+    return copy_linear_on(stream, to, SPAN_DEVICE, host_address(from), SPAN_ANY, bytes);
 }
 
 SIM_API CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes)
@@ -88,13 +144,13 @@ SIM_API CUresult cuMemcpyDtoH(void *to, CUdeviceptr_v1 from, unsigned bytes)
 SIM_API CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
+    return copy_linear_on(stream, host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
 }
 
 SIM_API CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr_v1 from, unsigned bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
+    return copy_linear_on(stream, host_address(to), SPAN_ANY, from, SPAN_DEVICE, bytes);
 }
 
 SIM_API CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes)
@@ -112,13 +168,13 @@ SIM_API CUresult cuMemcpyDtoD(CUdeviceptr_v1 to, CUdeviceptr_v1 from, unsigned b
 SIM_API CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+    return copy_linear_on(stream, to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
 }
 
 SIM_API CUresult cuMemcpyDtoDAsync(CUdeviceptr_v1 to, CUdeviceptr_v1 from, unsigned bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+    return copy_linear_on(stream, to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
 }
 
 static bool contexts_are_alive(CUcontext one, CUcontext other)
@@ -144,14 +200,14 @@ SIM_API CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdevic
     SIM_ENTER_STREAM(stream);
     if (!contexts_are_alive(to_context, from_context))
         return CUDA_ERROR_INVALID_CONTEXT;
-    return copy_linear(to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
+    return copy_linear_on(stream, to, SPAN_DEVICE, from, SPAN_DEVICE, bytes);
 }
 
 /* One side of a copy in two or three dimensions. */
 struct side {
     uint64_t address, pitch, rows; /* rows: from one plane to the next */
     uint64_t x, y, z;
-    enum span_kind kind;
+    unsigned kind;
     struct span span;
 };
 
@@ -231,6 +287,7 @@ static CUresult copy_box(struct side *to, struct side *from, const struct extent
 {
     if (extent->width == 0 || extent->height == 0 || extent->depth == 0)
         return CUDA_SUCCESS;
+    to->kind |= SPAN_WRITE;
     CUresult result = side_take(to, extent);
     if (result != CUDA_SUCCESS)
         return result;
@@ -309,13 +366,15 @@ SIM_API CUresult cuMemcpy2DUnaligned(const CUDA_MEMCPY2D_v1 *copy)
 SIM_API CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *copy, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_2d(copy);
+    CUresult result;
+    return capture_copy_2d(stream, copy, &result) ? result : copy_2d(copy);
 }
 
 SIM_API CUresult cuMemcpy2DAsync(const CUDA_MEMCPY2D_v1 *copy, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_2d_v1(copy);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_2d_v1(copy) : result;
 }
 
 static CUresult copy_3d(const CUDA_MEMCPY3D *copy)
@@ -331,6 +390,12 @@ static CUresult copy_3d(const CUDA_MEMCPY3D *copy)
     if (result == CUDA_SUCCESS)
         result = side_read(&to, copy->dstMemoryType, copy->dstHost, copy->dstDevice, copy->dstArray, &extent);
     return result == CUDA_SUCCESS ? copy_box(&to, &from, &extent) : result;
+}
+
+/* A captured copy, when its graph is launched. */
+CUresult copy_run(const CUDA_MEMCPY3D *copy)
+{
+    return copy_3d(copy);
 }
 
 static CUresult copy_3d_v1(const CUDA_MEMCPY3D_v1 *copy)
@@ -378,13 +443,15 @@ SIM_API CUresult cuMemcpy3D(const CUDA_MEMCPY3D_v1 *copy)
 SIM_API CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *copy, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_3d(copy);
+    CUresult result;
+    return capture_copy_3d(stream, copy, &result) ? result : copy_3d(copy);
 }
 
 SIM_API CUresult cuMemcpy3DAsync(const CUDA_MEMCPY3D_v1 *copy, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_3d_v1(copy);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_3d_v1(copy) : result;
 }
 
 /* The structure between contexts has the contexts where the other has reserved fields, and is otherwise the same. */
@@ -409,7 +476,8 @@ SIM_API CUresult cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER *copy)
 SIM_API CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *copy, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_3d_peer(copy);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_3d_peer(copy) : result;
 }
 
 /* --- runs of an array's bytes ------------------------------------------------------------------------------------------ */
@@ -418,7 +486,7 @@ SIM_API CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *copy, CUstream st
 struct run_end {
     CUarray array; /* NULL: memory */
     uint64_t address, offset;
-    enum span_kind kind;
+    unsigned kind;
     struct array_layout layout;
 };
 
@@ -448,7 +516,7 @@ static uint64_t run_end_at(const struct run_end *end, uint64_t done, uint64_t *m
     return end->address + offset / end->layout.width_bytes * end->layout.row_bytes + x;
 }
 
-static CUresult copy_run(struct run_end to, struct run_end from, uint64_t bytes)
+static CUresult run_copy(struct run_end to, struct run_end from, uint64_t bytes)
 {
     CUresult result = run_end_read(&to, bytes);
     if (result == CUDA_SUCCESS)
@@ -480,83 +548,83 @@ static struct run_end run_device(CUdeviceptr device)
 SIM_API CUresult cuMemcpyHtoA_v2(CUarray to, size_t offset, const void *from, size_t bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return copy_run(run_array(to, offset), run_host(from), bytes);
+    return run_copy(run_array(to, offset), run_host(from), bytes);
 }
 
 SIM_API CUresult cuMemcpyHtoAAsync_v2(CUarray to, size_t offset, const void *from, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_run(run_array(to, offset), run_host(from), bytes);
+    return run_copy(run_array(to, offset), run_host(from), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoH_v2(void *to, CUarray from, size_t offset, size_t bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return copy_run(run_host(to), run_array(from, offset), bytes);
+    return run_copy(run_host(to), run_array(from, offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoHAsync_v2(void *to, CUarray from, size_t offset, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_run(run_host(to), run_array(from, offset), bytes);
+    return run_copy(run_host(to), run_array(from, offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyDtoA_v2(CUarray to, size_t offset, CUdeviceptr from, size_t bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return copy_run(run_array(to, offset), run_device(from), bytes);
+    return run_copy(run_array(to, offset), run_device(from), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoD_v2(CUdeviceptr to, CUarray from, size_t offset, size_t bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return copy_run(run_device(to), run_array(from, offset), bytes);
+    return run_copy(run_device(to), run_array(from, offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoA_v2(CUarray to, size_t to_offset, CUarray from, size_t from_offset, size_t bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return copy_run(run_array(to, to_offset), run_array(from, from_offset), bytes);
+    return run_copy(run_array(to, to_offset), run_array(from, from_offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyHtoA(CUarray to, unsigned offset, const void *from, unsigned bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return copy_run(run_array(to, offset), run_host(from), bytes);
+    return run_copy(run_array(to, offset), run_host(from), bytes);
 }
 
 SIM_API CUresult cuMemcpyHtoAAsync(CUarray to, unsigned offset, const void *from, unsigned bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_run(run_array(to, offset), run_host(from), bytes);
+    return run_copy(run_array(to, offset), run_host(from), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoH(void *to, CUarray from, unsigned offset, unsigned bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return copy_run(run_host(to), run_array(from, offset), bytes);
+    return run_copy(run_host(to), run_array(from, offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoHAsync(void *to, CUarray from, unsigned offset, unsigned bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return copy_run(run_host(to), run_array(from, offset), bytes);
+    return run_copy(run_host(to), run_array(from, offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyDtoA(CUarray to, unsigned offset, CUdeviceptr_v1 from, unsigned bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return copy_run(run_array(to, offset), run_device(from), bytes);
+    return run_copy(run_array(to, offset), run_device(from), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoD(CUdeviceptr_v1 to, CUarray from, unsigned offset, unsigned bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return copy_run(run_device(to), run_array(from, offset), bytes);
+    return run_copy(run_device(to), run_array(from, offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoA(CUarray to, unsigned to_offset, CUarray from, unsigned from_offset, unsigned bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return copy_run(run_array(to, to_offset), run_array(from, from_offset), bytes);
+    return run_copy(run_array(to, to_offset), run_array(from, from_offset), bytes);
 }

@@ -129,10 +129,13 @@ static const int attributes[] = {
     [95] = 1,                                                     /* cooperative launch */
     [97] = 232448,                                                /* shared memory a block that asks for it */
     [99] = 1,                                                     /* host registering */
+    [102] = 1,                                                    /* virtual memory management */
+    [103] = 1,                                                    /* handles of POSIX descriptors */
     [106] = 32,                                                   /* blocks a multiprocessor */
     [111] = 1024,                                                 /* shared memory a block that is reserved */
     [115] = 1,                                                    /* memory pools */
-    [126] = 4,
+    [126] = 4,         [141] = 1,                                 /* host memory in handles, of a node */
+    [145] = 1,                                                    /* and of the host */
 };
 
 enum { ATTRIBUTE_LAST = 147 };
@@ -145,6 +148,9 @@ SIM_API CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device
     switch (attribute) {
     case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID:
         *value = (int)sim_process.physical[device] + 1;
+        break;
+    case CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED:
+        *value = sim_process.device_count > 1;
         break;
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
         *value = (int)sim_process.machine.shared->compute_major;
@@ -202,13 +208,4 @@ SIM_API CUresult cuDeviceGetByPCIBusId(CUdevice *device, const char *text)
             return CUDA_SUCCESS;
         }
     return CUDA_ERROR_INVALID_DEVICE;
-}
-
-SIM_API CUresult cuDeviceCanAccessPeer(int *can, CUdevice device, CUdevice peer)
-{
-    SIM_ENTER_DEVICE(can, device);
-    if (device_check(peer) != CUDA_SUCCESS)
-        return CUDA_ERROR_INVALID_DEVICE;
-    *can = 0;
-    return CUDA_SUCCESS;
 }

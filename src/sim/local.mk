@@ -16,24 +16,35 @@ src_sim_libcuda_la_SOURCES = \
     src/sim/address.c src/sim/block.h \
     src/sim/array.c src/sim/array.h \
     src/sim/array_format.c src/sim/array_format.h \
+    src/sim/capture.c \
     src/sim/context.c \
     src/sim/copy.c \
     src/sim/device.c \
     src/sim/error.c \
+    src/sim/external.c \
+    src/sim/graph.c src/sim/graph.h \
+    src/sim/graph_exec.c \
+    src/sim/graph_memory.c \
     src/sim/green.c \
     src/sim/host.c \
+    src/sim/ipc.c \
     src/sim/library.c \
     src/sim/memory.c \
     src/sim/memset.c \
     src/sim/module.c src/sim/module.h \
+    src/sim/multicast.c \
+    src/sim/peer.c \
+    src/sim/physical.c \
     src/sim/pointer.c \
     src/sim/pool.c \
     src/sim/procaddr.c \
     src/sim/process.c \
     src/sim/reservoir.c src/sim/reservoir.h \
+    src/sim/reserve.c \
     src/sim/sim.h \
     src/sim/stream.c \
     src/sim/symbols.h \
+    src/sim/vmm.c src/sim/vmm.h \
     src/sim/watch.c
 nodist_src_sim_libcuda_la_SOURCES = src/sim/stubs.c src/sim/symbols.c
 src_sim_libcuda_la_LDFLAGS = $(sim_ldflags)

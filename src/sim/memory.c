@@ -3,11 +3,14 @@
  * blocks; requests of up to 1 MiB share blocks of their context, 512 bytes at a time, and a block goes back with the
  * last of them; managed memory is paid for whole at its creation. All state under sim_lock.
  */
-#include "sim/block.h"
+#include "sim/graph.h"
 #include "sim/reservoir.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#include "sim/vmm.h"
 
 #define SHARED_MOST_BYTES (1ULL << 20)
 
@@ -21,8 +24,6 @@ uint64_t memory_next_id(void)
 /* The list a block of that kind belongs in. NULL: none. */
 static struct block **block_list(const struct block *block)
 {
-    if (block->reservoir)
-        return &block->reservoir->blocks;
     return block->owner ? &block->owner->blocks : NULL;
 }
 
@@ -74,9 +75,31 @@ static struct block *block_new(const struct block *kind, uint64_t granules, bool
     return NULL;
 }
 
-/* Takes a block from its owner and gives its bytes back to the card. True: nobody works on it, so memory_dispose may
- * have it; else the last span_release will. */
-static bool block_end(struct block *block)
+struct block *block_adopt(CUcontext owner, unsigned device, unsigned char *mapping, uint64_t mapping_bytes,
+                          uint64_t data_offset, uint64_t bytes)
+{
+    struct block *block = calloc(1, sizeof(*block));
+    if (block) {
+        *block = (struct block){.owner = owner,
+                                .device = device,
+                                .granules = (bytes - 1) / GRANULE_BYTES + 1,
+                                .bytes = bytes,
+                                .id = memory_next_id(),
+                                .data = mapping + data_offset,
+                                .mapping = mapping,
+                                .mapping_bytes = mapping_bytes,
+                                .uncharged = true};
+        if (address_take(block, false)) {
+            block_link(block);
+            return block;
+        }
+    }
+    free(block);
+    munmap(mapping, mapping_bytes);
+    return NULL;
+}
+
+bool memory_end_block(struct block *block)
 {
     block_unlink(block);
     block->freed = true;
@@ -105,7 +128,7 @@ struct block *memory_end_context(CUcontext context)
     struct block *dead = NULL;
     while (context->blocks) {
         struct block *block = context->blocks;
-        if (block_end(block)) {
+        if (memory_end_block(block)) {
             block->next = dead;
             dead = block;
         }
@@ -183,6 +206,9 @@ CUresult memory_allocate(CUcontext context, uint64_t bytes, bool managed, bool l
     uint64_t taken = 0;
     if (bytes == 0)
         return CUDA_ERROR_INVALID_VALUE;
+    CUresult captures = capture_forbid();
+    if (captures != CUDA_SUCCESS)
+        return captures;
     sim_lock();
     if (!atomic_load(&context->alive)) {
         sim_unlock();
@@ -209,6 +235,14 @@ bool memory_find(uint64_t address, struct allocation *allocation)
                                       .owner = block->owner,
                                       .device = block->device,
                                       .id = block->id};
+    if (block->reservoir) {
+        const struct extent *extent = reservoir_find(block->reservoir, address);
+        if (!extent)
+            return false;
+        allocation->base += extent->offset;
+        allocation->bytes = extent->asked_bytes;
+        allocation->id = extent->id;
+    }
     if (block->shares) {
         unsigned first = block->shares->first[(address - block->base) / UNIT_BYTES];
         if (first == 0)
@@ -226,9 +260,10 @@ static struct block *allocation_end(const struct allocation *allocation, const s
 {
     struct block *block = allocation->block;
     struct shares *shares = block->shares;
-    struct reservoir *reservoir = block->reservoir;
-    if (reservoir)
-        pool_freed(reservoir, allocation->base, place);
+    if (block->reservoir) {
+        pool_freed(block->reservoir, allocation->base, place);
+        return NULL;
+    }
     if (shares) {
         unsigned unit = (unsigned)((allocation->base - block->base) / UNIT_BYTES);
         for (unsigned i = unit; i < BLOCK_UNITS && shares->first[i] == unit + 1; i++) {
@@ -238,7 +273,9 @@ static struct block *allocation_end(const struct allocation *allocation, const s
         if (shares->free_units < BLOCK_UNITS)
             return NULL;
     }
-    return block_end(block) ? block : NULL;
+    if (block->graph && graph_freed(block))
+        return NULL;
+    return memory_end_block(block) ? block : NULL;
 }
 
 static CUresult memory_free_by(uint64_t address, const struct stream_place *place)
@@ -248,7 +285,7 @@ static CUresult memory_free_by(uint64_t address, const struct stream_place *plac
     if (address == 0)
         return CUDA_SUCCESS;
     sim_lock();
-    bool found = memory_find(address, &allocation) && allocation.base == address;
+    bool found = memory_find(address, &allocation) && allocation.base == address && !allocation.block->other_end;
     if (found)
         dead = allocation_end(&allocation, place);
     sim_unlock();
@@ -261,7 +298,7 @@ CUresult memory_free(uint64_t address)
     return memory_free_by(address, NULL);
 }
 
-CUresult span_take(struct span *span, uint64_t address, uint64_t bytes, enum span_kind kind)
+CUresult span_take(struct span *span, uint64_t address, uint64_t bytes, unsigned kind)
 {
     struct allocation allocation;
     CUresult result = CUDA_SUCCESS;
@@ -269,7 +306,9 @@ CUresult span_take(struct span *span, uint64_t address, uint64_t bytes, enum spa
     if (bytes == 0)
         return CUDA_SUCCESS;
     sim_lock();
-    if (memory_is_device_range(address)) {
+    if (reserve_find(address)) {
+        result = reserve_take(span, address, bytes, kind);
+    } else if (memory_is_device_range(address)) {
         if (!memory_find(address, &allocation) || bytes > allocation.bytes - (address - allocation.base)) {
             result = CUDA_ERROR_INVALID_VALUE;
         } else {
@@ -280,7 +319,7 @@ CUresult span_take(struct span *span, uint64_t address, uint64_t bytes, enum spa
     } else {
         const struct host_range *range = host_find(address);
         bool inside = range && bytes <= range->bytes - (address - range->address);
-        if (address == 0 || (kind == SPAN_DEVICE && !inside))
+        if (address == 0 || (kind & SPAN_DEVICE && !inside))
             result = CUDA_ERROR_INVALID_VALUE;
     }
     sim_unlock();
@@ -290,6 +329,7 @@ CUresult span_take(struct span *span, uint64_t address, uint64_t bytes, enum spa
 void span_release(struct span *span)
 {
     struct block *block = span->block;
+    reserve_release(span);
     if (!block)
         return;
     sim_lock();
@@ -302,17 +342,34 @@ void span_release(struct span *span)
     span->block = NULL;
 }
 
+/* Memory made, and on order unmade. */
+static CUresult memory_make(CUcontext context, uint64_t bytes, bool managed, bool low, CUresult after,
+                            uint64_t *address)
+{
+    uint64_t taken = 0;
+    CUresult result = memory_allocate(context, bytes, managed, low, &taken);
+    if (result == CUDA_SUCCESS && after != CUDA_SUCCESS) {
+        memory_free(taken);
+        return after;
+    }
+    if (result == CUDA_SUCCESS)
+        *address = taken;
+    return result;
+}
+
 SIM_API CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
 {
-    SIM_ENTER_CONTEXT(context);
-    return address ? memory_allocate(context, bytes, false, false, address) : CUDA_ERROR_INVALID_VALUE;
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
+    return address ? memory_make(context, bytes, false, false, after, address) : CUDA_ERROR_INVALID_VALUE;
 }
 
 SIM_API CUresult cuMemAlloc(CUdeviceptr_v1 *address, unsigned bytes)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     uint64_t taken = 0;
-    CUresult result = address ? memory_allocate(context, bytes, false, true, &taken) : CUDA_ERROR_INVALID_VALUE;
+    CUresult result = address ? memory_make(context, bytes, false, true, after, &taken) : CUDA_ERROR_INVALID_VALUE;
     if (result == CUDA_SUCCESS)
         *address = (CUdeviceptr_v1)taken;
     return result;
@@ -321,14 +378,15 @@ SIM_API CUresult cuMemAlloc(CUdeviceptr_v1 *address, unsigned bytes)
 /* flags: 1 attached to all streams, 2 to the host */
 SIM_API CUresult cuMemAllocManaged(CUdeviceptr *address, size_t bytes, unsigned flags)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     if (!address || (flags != 1 && flags != 2))
         return CUDA_ERROR_INVALID_VALUE;
-    return memory_allocate(context, bytes, true, false, address);
+    return memory_make(context, bytes, true, false, after, address);
 }
 
 static CUresult pitch_allocate(CUcontext context, uint64_t width, uint64_t height, unsigned element, bool low,
-                               uint64_t *address, uint64_t *pitch_bytes)
+                               CUresult after, uint64_t *address, uint64_t *pitch_bytes)
 {
     uint64_t bytes;
     if (width == 0 || height == 0 || width > UINT64_MAX - UNIT_BYTES || (element != 4 && element != 8 && element != 16))
@@ -336,7 +394,7 @@ static CUresult pitch_allocate(CUcontext context, uint64_t width, uint64_t heigh
     uint64_t pitch = (width + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES;
     if (__builtin_mul_overflow(pitch, height, &bytes))
         return CUDA_ERROR_OUT_OF_MEMORY;
-    CUresult result = memory_allocate(context, bytes, false, low, address);
+    CUresult result = memory_make(context, bytes, false, low, after, address);
     if (result == CUDA_SUCCESS)
         *pitch_bytes = pitch;
     return result;
@@ -344,11 +402,12 @@ static CUresult pitch_allocate(CUcontext context, uint64_t width, uint64_t heigh
 
 SIM_API CUresult cuMemAllocPitch_v2(CUdeviceptr *address, size_t *pitch, size_t width, size_t height, unsigned element)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     uint64_t taken = 0, pitch_bytes = 0;
     if (!address || !pitch)
         return CUDA_ERROR_INVALID_VALUE;
-    CUresult result = pitch_allocate(context, width, height, element, false, &taken, &pitch_bytes);
+    CUresult result = pitch_allocate(context, width, height, element, false, after, &taken, &pitch_bytes);
     if (result == CUDA_SUCCESS) {
         *address = taken;
         *pitch = pitch_bytes;
@@ -359,11 +418,12 @@ SIM_API CUresult cuMemAllocPitch_v2(CUdeviceptr *address, size_t *pitch, size_t 
 SIM_API CUresult cuMemAllocPitch(CUdeviceptr_v1 *address, unsigned *pitch, unsigned width, unsigned height,
                                  unsigned element)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     uint64_t taken = 0, pitch_bytes = 0;
     if (!address || !pitch)
         return CUDA_ERROR_INVALID_VALUE;
-    CUresult result = pitch_allocate(context, width, height, element, true, &taken, &pitch_bytes);
+    CUresult result = pitch_allocate(context, width, height, element, true, after, &taken, &pitch_bytes);
     if (result == CUDA_SUCCESS) {
         *address = (CUdeviceptr_v1)taken;
         *pitch = (unsigned)pitch_bytes;
@@ -375,13 +435,15 @@ SIM_API CUresult cuMemAllocPitch(CUdeviceptr_v1 *address, unsigned *pitch, unsig
 SIM_API CUresult cuMemFree_v2(CUdeviceptr address)
 {
     SIM_ENTER();
-    return memory_free(address);
+    CUresult result = capture_forbid();
+    return result == CUDA_SUCCESS ? memory_free(address) : result;
 }
 
 SIM_API CUresult cuMemFree(CUdeviceptr_v1 address)
 {
     SIM_ENTER();
-    return memory_free(address);
+    CUresult result = capture_forbid();
+    return result == CUDA_SUCCESS ? memory_free(address) : result;
 }
 
 /* Also frees what cuMemAlloc made, as measured. */
@@ -390,12 +452,16 @@ SIM_API CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
     SIM_ENTER();
     struct stream_place place;
     CUresult result = stream_find(stream, &place);
+    if (result != CUDA_SUCCESS || capture_free(stream, address, &result))
+        return result;
+    result = capture_forbid();
     return result == CUDA_SUCCESS ? memory_free_by(address, &place) : result;
 }
 
 static void info_read(CUcontext context, uint64_t *free_bytes, uint64_t *total_bytes)
 {
     const struct machine_shared *shared = sim_process.machine.shared;
+    vmm_settle();
     uint64_t used_bytes = machine_used(&sim_process.machine, sim_process.physical[context->device]);
     *total_bytes = shared->memory_bytes;
     *free_bytes = shared->memory_bytes - shared->baseline_bytes - used_bytes;
@@ -407,7 +473,7 @@ SIM_API CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
     SIM_ENTER_CONTEXT(context);
     uint64_t free_now, total;
     info_read(context, &free_now, &total);
-    if (free_bytes)
+    if (free_bytes) /* either may be NULL, as measured */
         *free_bytes = free_now;
     if (total_bytes)
         *total_bytes = total;

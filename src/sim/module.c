@@ -11,6 +11,7 @@
  *
  * A handle is valid if it is in its list. The lists are under sim_lock; no lock is held while a kernel runs.
  */
+#include "sim/graph.h"
 #include "sim/module.h"
 
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 struct kernel {
     const char *name;
     CUresult (*run)(void **parameters);
+    unsigned char bytes[KERNEL_VALUES]; /* of each parameter; 0: no more */
 };
 
 struct CUfunc_st {
@@ -61,7 +63,7 @@ static CUresult fill_u32(void **parameters)
     uint32_t value = parameter_u32(parameters, 1);
     uint64_t count = parameter_u64(parameters, 2), bytes;
     if (__builtin_mul_overflow(count, sizeof(value), &bytes) ||
-        span_take(&to, parameter_u64(parameters, 0), bytes, SPAN_DEVICE) != CUDA_SUCCESS)
+        span_take(&to, parameter_u64(parameters, 0), bytes, SPAN_DEVICE | SPAN_WRITE) != CUDA_SUCCESS)
         return CUDA_ERROR_ILLEGAL_ADDRESS;
     for (uint64_t i = 0; i < count; i++)
         memcpy(to.bytes + i * sizeof(value), &value, sizeof(value));
@@ -78,7 +80,7 @@ static CUresult saxpy_f32(void **parameters)
     if (__builtin_mul_overflow(count, sizeof(float), &bytes) ||
         span_take(&x, parameter_u64(parameters, 1), bytes, SPAN_DEVICE) != CUDA_SUCCESS)
         return CUDA_ERROR_ILLEGAL_ADDRESS;
-    CUresult result = span_take(&y, parameter_u64(parameters, 2), bytes, SPAN_DEVICE);
+    CUresult result = span_take(&y, parameter_u64(parameters, 2), bytes, SPAN_DEVICE | SPAN_WRITE);
     for (uint64_t i = 0; result == CUDA_SUCCESS && i < count; i++) {
         memcpy(&left, x.bytes + i * sizeof(float), sizeof(float));
         memcpy(&right, y.bytes + i * sizeof(float), sizeof(float));
@@ -102,9 +104,9 @@ static CUresult spin_ms(void **parameters)
 }
 
 static const struct kernel kernels[] = {
-    {"fill_u32", fill_u32},
-    {"saxpy_f32", saxpy_f32},
-    {"spin_ms", spin_ms},
+    {"fill_u32", fill_u32, {8, 4, 8}},
+    {"saxpy_f32", saxpy_f32, {4, 8, 8, 8}},
+    {"spin_ms", spin_ms, {4}},
 };
 
 static bool module_is_live(CUmodule module)
@@ -161,12 +163,16 @@ uint64_t image_bytes(const void *image)
 /* The driver keeps some room for what is small: modules without large variables cost nothing (measured). */
 enum { FREE_BYTES = 1 << 20 };
 
-CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUmodule *module)
+CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUmodule *module, CUresult after)
 {
     uint64_t address = 0;
     CUresult result = bytes > FREE_BYTES ? memory_allocate(context, bytes, false, false, &address) : CUDA_SUCCESS;
     if (result != CUDA_SUCCESS)
         return result;
+    if (after != CUDA_SUCCESS) {
+        memory_free(address);
+        return after;
+    }
     sim_lock();
     CUmodule made = modules;
     while (made && made->loaded)
@@ -191,42 +197,47 @@ CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUmod
     return CUDA_SUCCESS;
 }
 
-static CUresult image_load(CUcontext context, CUmodule *module, const void *image)
+static CUresult image_load(CUcontext context, CUmodule *module, const void *image, CUresult after)
 {
     if (!module || !image)
         return CUDA_ERROR_INVALID_VALUE;
-    return *(const char *)image ? module_load(context, image_bytes(image), NULL, module) : CUDA_ERROR_INVALID_IMAGE;
+    return *(const char *)image ? module_load(context, image_bytes(image), NULL, module, after)
+                                : CUDA_ERROR_INVALID_IMAGE;
 }
 
 SIM_API CUresult cuModuleLoadData(CUmodule *module, const void *image)
 {
-    SIM_ENTER_CONTEXT(context);
-    return image_load(context, module, image);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
+    return image_load(context, module, image, after);
 }
 
 SIM_API CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned count, int *options, void **values)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     if (count && (!options || !values))
         return CUDA_ERROR_INVALID_VALUE;
-    return image_load(context, module, image);
+    return image_load(context, module, image, after);
 }
 
 SIM_API CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
 {
-    SIM_ENTER_CONTEXT(context);
-    return image_load(context, module, image);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
+    return image_load(context, module, image, after);
 }
 
 SIM_API CUresult cuModuleLoad(CUmodule *module, const char *path)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     struct stat status;
     if (!module || !path)
         return CUDA_ERROR_INVALID_VALUE;
     if (stat(path, &status) != 0)
         return CUDA_ERROR_FILE_NOT_FOUND;
-    return status.st_size > 0 ? module_load(context, sim_process.options.module_bytes, NULL, module)
+    return status.st_size > 0 ? module_load(context, sim_process.options.module_bytes, NULL, module, after)
                               : CUDA_ERROR_INVALID_IMAGE;
 }
 
@@ -424,18 +435,41 @@ SIM_API CUresult cuFuncGetName(const char **name, CUfunction function)
 }
 
 /* Parameters must come one by one: a packed buffer (extra) has no layout that the simulator knows. */
-static CUresult kernel_launch(CUfunction function, const CUlaunchConfig *launch, void **parameters, void **extra)
+CUresult kernel_record(struct kernel_call *call, CUfunction function, const CUlaunchConfig *launch, void **parameters,
+                       void **extra)
 {
-    CUcontext context;
-    CUresult result = stream_check(launch->hStream, &context);
-    if (result == CUDA_SUCCESS)
-        result = function_check(function);
+    CUresult result = function_check(function);
     if (result != CUDA_SUCCESS)
         return result;
     uint64_t threads = (uint64_t)launch->blockDimX * launch->blockDimY * launch->blockDimZ;
     if (!launch->gridDimX || !launch->gridDimY || !launch->gridDimZ || threads == 0 || threads > 1024 || !parameters)
         return extra && !parameters ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
-    result = function->kernel->run(parameters);
+    *call = (struct kernel_call){.kernel = function->kernel};
+    for (unsigned i = 0; i < KERNEL_VALUES && call->kernel->bytes[i]; i++)
+        memcpy(&call->values[i], parameters[i], call->kernel->bytes[i]);
+    return CUDA_SUCCESS;
+}
+
+CUresult kernel_run(const struct kernel_call *call)
+{
+    uint64_t values[KERNEL_VALUES];
+    void *parameters[KERNEL_VALUES];
+    memcpy(values, call->values, sizeof(values));
+    for (unsigned i = 0; i < KERNEL_VALUES; i++)
+        parameters[i] = &values[i];
+    return call->kernel->run(parameters);
+}
+
+static CUresult kernel_launch(CUfunction function, const CUlaunchConfig *launch, void **parameters, void **extra)
+{
+    CUcontext context;
+    struct graph_work work = {.type = CU_GRAPH_NODE_TYPE_KERNEL};
+    CUresult result = stream_check(launch->hStream, &context);
+    if (result == CUDA_SUCCESS)
+        result = kernel_record(&work.kernel, function, launch, parameters, extra);
+    if (result != CUDA_SUCCESS || capture_work(launch->hStream, &work, &result))
+        return result;
+    result = kernel_run(&work.kernel);
     if (result != CUDA_SUCCESS)
         atomic_store(&context->fault, result); /* the launch succeeds: whoever waits for the kernel hears of it */
     return CUDA_SUCCESS;

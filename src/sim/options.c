@@ -14,7 +14,8 @@
 #define DEFAULT_MEMORY_BYTES  (24ULL << 30)
 #define DEFAULT_CONTEXT_BYTES (527ULL << 20)
 
-static const char keys[] = "memory, devices, machine, compute, baseline, context, module, release, name and fault";
+static const char keys[] =
+    "memory, devices, machine, compute, baseline, context, module, release, name, fail and fail-after";
 
 /* The factor of a unit of size, or 0. */
 static uint64_t unit_bytes(const char *unit)
@@ -124,29 +125,24 @@ static int devices_read(const char *text, uint32_t *devices)
     return 0;
 }
 
-/* CALL:CODE[@N] */
-static int fault_read(const char *text, struct sim_options *options)
+/* CALL:N:CODE */
+static int fault_read(const char *text, bool after, struct sim_options *options)
 {
     const char *colon = strchr(text, ':');
     if (!colon || colon == text || options->fault_count == SIM_FAULTS ||
         (size_t)(colon - text) >= SIM_CALL_NAME_BYTES || !isdigit((unsigned char)colon[1]))
         return -EINVAL;
-    struct sim_fault fault = {.call = "", .code = 0, .nth = 0};
+    struct sim_fault fault = {.call = "", .after = after};
     memcpy(fault.call, text, (size_t)(colon - text));
     char *end;
-    unsigned long code = strtoul(colon + 1, &end, 10);
-    if (code < 1 || code > 9999)
+    errno = 0;
+    fault.nth = strtoull(colon + 1, &end, 10);
+    if (errno || *end != ':' || !isdigit((unsigned char)end[1]))
+        return -EINVAL;
+    unsigned long code = strtoul(end + 1, &end, 10);
+    if (code < 1 || code > 9999 || *end)
         return -EINVAL;
     fault.code = (int)code;
-    if (*end == '@') {
-        if (!isdigit((unsigned char)end[1]))
-            return -EINVAL;
-        fault.nth = strtoull(end + 1, &end, 10);
-        if (fault.nth == 0)
-            return -EINVAL;
-    }
-    if (*end)
-        return -EINVAL;
     options->faults[options->fault_count++] = fault;
     return 0;
 }
@@ -217,9 +213,9 @@ static int option_read(const char *key, const char *value, struct sim_options *o
         options->name_given = true;
         return text_read(value, options->name, sizeof(options->name));
     }
-    if (strcmp(key, "fault") == 0) {
-        *expected = "CALL:CODE or CALL:CODE@N such as cuMemAlloc_v2:2@3, eight at most";
-        return fault_read(value, options);
+    if (strcmp(key, "fail") == 0 || strcmp(key, "fail-after") == 0) {
+        *expected = "CALL:N:CODE such as cuMemAlloc_v2:3:2, N 0 for every call, sixteen at most";
+        return fault_read(value, key[4] != '\0', options);
     }
     return -ENOENT;
 }

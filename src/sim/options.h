@@ -13,13 +13,20 @@ enum {
     SIM_MACHINE_NAME_BYTES = 64,
     SIM_DEVICE_NAME_BYTES = 64,
     SIM_CALL_NAME_BYTES = 64,
-    SIM_FAULTS = 8,
+    SIM_FAULTS = 16,
 };
 
-/* fault=CALL:CODE[@N]: the N-th call of that name returns CODE; nth 0: every call. */
+/*
+ * fail=CALL:N:CODE: the N-th call of that name in the process returns CODE and does nothing; N 0: every call.
+ * fail-after=CALL:N:CODE: the call does its work, undoes it and returns CODE, as a driver does that fails midway: nothing
+ * it made is kept, no output is written, the machine's peak alone shows that it was. A call that makes nothing, or
+ * that frees, has then done nothing: an error of the driver leaves things as they were.
+ * A function with two exported names is counted by the name called.
+ */
 struct sim_fault {
     char call[SIM_CALL_NAME_BYTES];
     int code;
+    bool after;
     uint64_t nth;
 };
 

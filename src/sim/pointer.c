@@ -3,14 +3,30 @@
 
 #include <string.h>
 
+#include "sim/vmm.h"
+
 struct answer {
     CUcontext owner; /* NULL: of no context */
     CUdevice device;
     uint64_t base, bytes, id;
-    unsigned type;
-    bool managed, host;
+    unsigned type, access;
+    uint64_t handle_types;
+    bool managed, host, shareable;
     CUmemoryPool pool;
 };
+
+/* Where a mapping in a reservation differs from linear memory: its range is the reservation (measured). */
+static void mapping_look(const struct block *block, struct answer *answer)
+{
+    const struct reservation *reservation = reserve_find(block->base);
+    const struct physical *physical = block->handle->physical;
+    answer->base = reservation->base;
+    answer->bytes = reservation->bytes;
+    answer->handle_types = (uint64_t)physical->properties.requestedHandleTypes;
+    answer->access = block->writable ? 3 : block->readable ? 1 : 0;
+    if (physical->properties.location.type != CU_MEM_LOCATION_TYPE_DEVICE && !physical->multicast)
+        answer->type = CU_MEMORYTYPE_HOST;
+}
 
 static bool pointer_look(uint64_t address, struct answer *answer)
 {
@@ -25,8 +41,10 @@ static bool pointer_look(uint64_t address, struct answer *answer)
                                   .bytes = allocation.bytes,
                                   .id = allocation.id,
                                   .type = allocation.block->host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE,
+                                  .access = 3,
                                   .managed = allocation.managed,
                                   .host = allocation.managed || allocation.block->host,
+                                  .shareable = !allocation.managed && !allocation.block->uncharged,
                                   .pool = pool_of(allocation.block->reservoir)};
     else if (range)
         *answer = (struct answer){.owner = range->owner,
@@ -35,7 +53,10 @@ static bool pointer_look(uint64_t address, struct answer *answer)
                                   .bytes = range->bytes,
                                   .id = range->id,
                                   .type = CU_MEMORYTYPE_HOST,
+                                  .access = 3,
                                   .host = true};
+    if (device && allocation.block->handle)
+        mapping_look(allocation.block, answer);
     sim_unlock();
     return device || range;
 }
@@ -70,8 +91,9 @@ static CUresult attribute_put(const struct answer *answer, int attribute, uint64
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
         return answer->host ? value_put(data, &address, sizeof(address)) : CUDA_ERROR_INVALID_VALUE;
     case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
-    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: /* IPC is not real */
         return value_put_bool(data, false);
+    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+        return value_put_bool(data, answer->shareable);
     case CU_POINTER_ATTRIBUTE_BUFFER_ID:
         return value_put(data, &answer->id, sizeof(answer->id));
     case CU_POINTER_ATTRIBUTE_IS_MANAGED:
@@ -84,12 +106,10 @@ static CUresult attribute_put(const struct answer *answer, int attribute, uint64
         return value_put(data, &answer->bytes, sizeof(answer->bytes));
     case CU_POINTER_ATTRIBUTE_MAPPED:
         return value_put_bool(data, true);
-    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES: {
-        uint64_t handles = 0;
-        return value_put(data, &handles, sizeof(handles));
-    }
+    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+        return value_put(data, &answer->handle_types, sizeof(answer->handle_types));
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-        return value_put_u32(data, 3);
+        return value_put_u32(data, answer->access);
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
         return value_put(data, &answer->pool, sizeof(answer->pool));
     default:

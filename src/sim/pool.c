@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/graph.h"
+
 enum pool_state {
     POOL_UNUSED,
     POOL_LIVE,
@@ -57,7 +59,7 @@ static void pool_settle(CUmemoryPool pool)
 {
     struct reservoir *reservoir = &pool->reservoir;
     reservoir_trim(reservoir, pool->state == POOL_ENDED ? 0 : reservoir->threshold_bytes);
-    if (pool->state == POOL_ENDED && !reservoir->extents && !reservoir->unseen)
+    if (pool->state == POOL_ENDED && reservoir->extent_count == 0 && !reservoir->unseen)
         pool->state = POOL_UNUSED;
 }
 
@@ -111,28 +113,50 @@ static int location_id(const CUmemLocation *location)
                : 0;
 }
 
+/* What the memory of a pool is like. */
+static struct block pool_kind(const CUmemLocation *location, int type)
+{
+    bool on_device = location->type == CU_MEM_LOCATION_TYPE_DEVICE;
+    bool managed = type == CU_MEM_ALLOCATION_TYPE_MANAGED;
+    return (struct block){.device = sim_process.physical[on_device ? location->id : 0],
+                          .managed = managed,
+                          .host = !on_device && !managed};
+}
+
+/* An unused pool whose arena, if it has one, is of the kind. NULL: none. */
+static CUmemoryPool pool_unused(const struct block *kind)
+{
+    for (CUmemoryPool pool = pools; pool; pool = pool->next) {
+        const struct block *arena = pool->reservoir.arena;
+        if (pool->state == POOL_UNUSED &&
+            (!arena || (arena->device == kind->device && arena->managed == kind->managed && arena->host == kind->host)))
+            return pool;
+    }
+    return NULL;
+}
+
 /* Managed memory without a device in its location costs no card, as far as one can say whose it is. */
 static CUmemoryPool pool_new(const CUmemLocation *location, int type)
 {
-    CUmemoryPool pool = pools;
-    while (pool && (pool->state != POOL_UNUSED || pool->reservoir.blocks))
-        pool = pool->next;
-    if (pool) {
-        reservoir_end(&pool->reservoir);
-    } else if ((pool = calloc(1, sizeof(*pool))) != NULL) {
+    struct block kind = pool_kind(location, type);
+    CUmemoryPool pool = pool_unused(&kind);
+    if (!pool && (pool = calloc(1, sizeof(*pool))) != NULL) {
         pool->next = pools;
         pools = pool;
     }
     if (!pool)
         return NULL;
     bool on_device = location->type == CU_MEM_LOCATION_TYPE_DEVICE;
-    bool managed = type == CU_MEM_ALLOCATION_TYPE_MANAGED;
-    *pool = (struct CUmemPoolHandle_st){.next = pool->next, .state = POOL_LIVE, .type = type, .reuse = {1, 1, 1}};
-    pool->location = (CUmemLocation){location->type, location_id(location)};
-    pool->reservoir.device = sim_process.physical[on_device ? location->id : 0];
+    reservoir_reset(&pool->reservoir);
+    pool->reservoir.device = kind.device;
     pool->reservoir.uncharged = !on_device;
-    pool->reservoir.managed = managed;
-    pool->reservoir.host = !on_device && !managed;
+    pool->state = POOL_LIVE;
+    pool->standard = false;
+    pool->location = (CUmemLocation){location->type, location_id(location)};
+    pool->type = type;
+    for (int i = 0; i < POOL_SWITCHES; i++)
+        pool->reuse[i] = 1;
+    memset(pool->access, 0, sizeof(pool->access));
     if (on_device)
         pool->access[location->id] = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
     return pool;
@@ -159,25 +183,18 @@ static struct pool_home *home_find(const CUmemLocation *location, int type)
     return homes = home;
 }
 
-/* Takes memory of a live pool. Under sim_lock. */
-static CUresult pool_take(CUmemoryPool pool, uint64_t bytes, uint64_t *address)
+/* Where the stream captures, the graph gets a node, and the pool says what the memory is to be like. */
+static bool pool_capture(CUmemoryPool pool, CUdevice device, uint64_t bytes, CUstream stream, CUdeviceptr *address,
+                         CUresult *result)
 {
-    struct reservoir *reservoir = &pool->reservoir;
-    struct extent *extent = reservoir_take(reservoir, bytes);
-    if (!extent)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    struct block kind = {.reservoir = reservoir,
-                         .device = reservoir->device,
-                         .uncharged = true,
-                         .managed = reservoir->managed,
-                         .host = reservoir->host};
-    extent->address = memory_place(&kind, bytes, true, false);
-    if (extent->address == 0) {
-        reservoir_give(reservoir, 0, NULL);
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    *address = extent->address;
-    return CUDA_SUCCESS;
+    CUDA_MEM_ALLOC_NODE_PARAMS parameters = {.bytesize = bytes};
+    parameters.poolProps.allocType = pool ? pool->type : CU_MEM_ALLOCATION_TYPE_PINNED;
+    parameters.poolProps.location = pool ? pool->location : (CUmemLocation){CU_MEM_LOCATION_TYPE_DEVICE, device};
+    if (!capture_allocate(stream, &parameters, result))
+        return false;
+    if (*result == CUDA_SUCCESS)
+        *address = parameters.dptr;
+    return true;
 }
 
 /* Nothing of nothing is no error, as measured. */
@@ -191,6 +208,16 @@ static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, C
     if (!address)
         return CUDA_ERROR_INVALID_VALUE;
     sim_lock();
+    bool unknown = !current && !pool_is_live(pool);
+    sim_unlock();
+    if (unknown)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (pool_capture(pool, context->device, bytes, stream, address, &result))
+        return result;
+    result = capture_forbid();
+    if (result != CUDA_SUCCESS)
+        return result;
+    sim_lock();
     if (current) {
         CUmemLocation location = {CU_MEM_LOCATION_TYPE_DEVICE, context->device};
         const struct pool_home *home = home_find(&location, CU_MEM_ALLOCATION_TYPE_PINNED);
@@ -198,8 +225,11 @@ static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, C
     }
     if (!pool_is_live(pool))
         result = current ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
-    else if (bytes > 0)
-        result = pool_take(pool, bytes, &taken);
+    else if (bytes > 0) {
+        struct block kind = pool_kind(&pool->location, pool->type);
+        taken = reservoir_take(&pool->reservoir, &kind, bytes);
+        result = taken ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+    }
     sim_unlock();
     if (result == CUDA_SUCCESS)
         *address = taken;
@@ -260,6 +290,9 @@ SIM_API CUresult cuMemPoolDestroy(CUmemoryPool pool)
 SIM_API CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep_bytes)
 {
     SIM_ENTER();
+    CUresult result = capture_forbid();
+    if (result != CUDA_SUCCESS)
+        return result;
     sim_lock();
     bool live = pool_is_live(pool);
     if (live)
@@ -384,9 +417,10 @@ SIM_API CUresult cuMemPoolGetAccess(int *flags, CUmemoryPool pool, const CUmemLo
     sim_lock();
     bool live = pool_is_live(pool);
     if (live)
-        *flags = of_device                                         ? pool->access[location->id]
-                 : pool->reservoir.host || pool->reservoir.managed ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
-                                                                   : CU_MEM_ACCESS_FLAGS_PROT_NONE;
+        *flags = of_device ? pool->access[location->id]
+                 : pool->location.type != CU_MEM_LOCATION_TYPE_DEVICE || pool->type == CU_MEM_ALLOCATION_TYPE_MANAGED
+                     ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+                     : CU_MEM_ACCESS_FLAGS_PROT_NONE;
     sim_unlock();
     return live ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }

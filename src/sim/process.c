@@ -22,6 +22,7 @@ struct sim_process sim_process;
 static struct mark *_Atomic process_mark;
 static pthread_mutex_t init_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t state_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t state_changed = PTHREAD_COND_INITIALIZER;
 static CUresult init_result = CUDA_ERROR_NOT_INITIALIZED;
 static _Atomic uint64_t fault_calls[SIM_FAULTS];
 
@@ -33,6 +34,16 @@ void sim_lock(void)
 void sim_unlock(void)
 {
     pthread_mutex_unlock(&state_lock);
+}
+
+void sim_wait(void)
+{
+    pthread_cond_wait(&state_changed, &state_lock);
+}
+
+void sim_wake(void)
+{
+    pthread_cond_broadcast(&state_changed);
 }
 
 /* NULL: no memory for a page. */
@@ -51,28 +62,51 @@ static struct mark *mark_make(void)
     return made;
 }
 
-/* The result a fault= option orders for this call, or success. */
-static CUresult fault_check(const char *name)
+/* The second name a jump to a function's first was made through, until the function looks (process_enter). */
+static _Thread_local const char *twin_called, *twin_target;
+
+void process_called_as(const char *twin, const char *name)
 {
+    twin_called = twin;
+    twin_target = name;
+}
+
+static const char *name_called(const char *name)
+{
+    const char *called = twin_called && strcmp(twin_target, name) == 0 ? twin_called : name;
+    twin_called = NULL;
+    return called;
+}
+
+/* The result an option orders for this call now, or success; what is ordered for after the call, in *after, where the
+ * call can undo what it made. */
+static CUresult fault_check(const char *name, CUresult *after)
+{
+    CUresult result = CUDA_SUCCESS;
+    name = name_called(name);
     for (unsigned i = 0; i < sim_process.options.fault_count; i++) {
         const struct sim_fault *fault = &sim_process.options.faults[i];
         if (strcmp(fault->call, name) != 0)
             continue;
         uint64_t call = atomic_fetch_add(&fault_calls[i], 1) + 1;
-        if (fault->nth == 0 || fault->nth == call)
-            return fault->code;
+        if (fault->nth != 0 && fault->nth != call)
+            continue;
+        if (fault->after && after)
+            *after = fault->code;
+        else if (result == CUDA_SUCCESS)
+            result = fault->code;
     }
-    return CUDA_SUCCESS;
+    return result;
 }
 
-CUresult process_enter(const char *name)
+CUresult process_enter(const char *name, CUresult *after)
 {
     struct mark *mark = atomic_load_explicit(&process_mark, memory_order_acquire);
     if (!mark || !atomic_load_explicit(&mark->ready, memory_order_acquire))
         return CUDA_ERROR_NOT_INITIALIZED;
     if (atomic_load_explicit(&mark->left, memory_order_relaxed))
         return CUDA_ERROR_DEINITIALIZED;
-    return sim_process.options.fault_count ? fault_check(name) : CUDA_SUCCESS;
+    return sim_process.options.fault_count ? fault_check(name, after) : CUDA_SUCCESS;
 }
 
 /* A process that ends in order is answered so from here on. Its memory goes with its descriptors and not before: on a card it
@@ -90,7 +124,8 @@ static _Noreturn void settings_refuse(const char *fault)
     _exit(78);
 }
 
-/* The device a word of CUDA_VISIBLE_DEVICES names: an index, or the beginning of a GPU-uuid that fits one. -1: none. */
+/* The device a word of CUDA_VISIBLE_DEVICES names: an index, or the beginning of a GPU-uuid that fits one. -1: none, a MIG
+ * device among them: the machine's cards are whole. */
 static int visible_device(const char *word)
 {
     const struct machine_shared *shared = sim_process.machine.shared;
@@ -115,9 +150,9 @@ static int visible_device(const char *word)
     return end == word || *end || index < 0 || index >= (long)shared->devices ? -1 : (int)index;
 }
 
-/* The devices in the order CUDA_VISIBLE_DEVICES names them, up to the first that is not valid; none if one is named
- * twice. */
-static void devices_choose(void)
+/* The devices in the order CUDA_VISIBLE_DEVICES names them, up to the first that is not valid; one named twice is an
+ * error of its own (measured: 101, where none valid is 100). */
+static CUresult devices_choose(void)
 {
     const char *text = getenv("CUDA_VISIBLE_DEVICES");
     char words[1024];
@@ -126,7 +161,7 @@ static void devices_choose(void)
     if (!text) {
         for (unsigned device = 0; device < sim_process.machine.shared->devices; device++)
             sim_process.physical[sim_process.device_count++] = device;
-        return;
+        return CUDA_SUCCESS;
     }
     snprintf(words, sizeof(words), "%s", text);
     for (char *rest = words, *word; (word = strsep(&rest, ",")) != NULL;) {
@@ -136,14 +171,13 @@ static void devices_choose(void)
             word[length - 1] = '\0';
         int device = visible_device(word);
         if (device < 0)
-            return;
-        if (seen & 1u << device) {
-            sim_process.device_count = 0;
-            return;
-        }
+            break;
+        if (seen & 1u << device)
+            return CUDA_ERROR_INVALID_DEVICE;
         seen |= 1u << device;
         sim_process.physical[sim_process.device_count++] = (unsigned)device;
     }
+    return sim_process.device_count ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
 }
 
 static CUresult machine_join(void)
@@ -156,10 +190,10 @@ static CUresult machine_join(void)
             settings_refuse(fault);
         if (result != 0)
             return CUDA_ERROR_OPERATING_SYSTEM;
-        devices_choose();
-        if (sim_process.device_count == 0) {
+        CUresult chosen = devices_choose();
+        if (chosen != CUDA_SUCCESS) {
             machine_close(&sim_process.machine);
-            return CUDA_ERROR_NO_DEVICE;
+            return chosen;
         }
         result = machine_claim(&sim_process.machine);
         if (result != 0)
@@ -168,13 +202,29 @@ static CUresult machine_join(void)
     return result == 0 ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
 }
 
-static CUresult process_initialise(void)
+/* Read once, and again only after a fault ordered for cuInit. Under init_lock. */
+static void options_read(void)
 {
+    static bool known;
     char fault[MACHINE_FAULT_BYTES] = "";
-    if (options_parse(getenv("CUBUDGET_SIMULATE"), &sim_process.options, fault, sizeof(fault)) != 0)
+    if (!known && options_parse(getenv("CUBUDGET_SIMULATE"), &sim_process.options, fault, sizeof(fault)) != 0)
         settings_refuse(fault);
-    CUresult result = fault_check("cuInit");
-    return result == CUDA_SUCCESS ? machine_join() : result;
+    known = true;
+}
+
+/* The first that is not failed on order decides for the process. Under init_lock. */
+static CUresult process_initialise(struct mark *mark)
+{
+    options_read();
+    CUresult result = fault_check("cuInit", NULL);
+    if (result != CUDA_SUCCESS || init_result != CUDA_ERROR_NOT_INITIALIZED)
+        return result != CUDA_SUCCESS ? result : init_result;
+    init_result = machine_join();
+    if (init_result == CUDA_SUCCESS) {
+        watch_start(&sim_process.machine);
+        atomic_store_explicit(&mark->ready, 1, memory_order_release);
+    }
+    return init_result;
 }
 
 SIM_API CUresult cuInit(unsigned flags)
@@ -190,14 +240,7 @@ SIM_API CUresult cuInit(unsigned flags)
     if (flags != 0)
         return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&init_lock);
-    if (init_result == CUDA_ERROR_NOT_INITIALIZED) {
-        init_result = process_initialise();
-        if (init_result == CUDA_SUCCESS) {
-            watch_start(&sim_process.machine);
-            atomic_store_explicit(&mark->ready, 1, memory_order_release);
-        }
-    }
-    CUresult result = init_result;
+    CUresult result = process_initialise(mark);
     pthread_mutex_unlock(&init_lock);
     errno = saved;
     return result;

@@ -25,33 +25,51 @@
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 
 /* A second name with an address of its own (an alias would share it, and interposers go by addresses) for the same
- * prototype: a jump. */
+ * prototype, whatever it is: a jump that leaves the arguments as they came, after a word on which name was called. */
 #if defined(__x86_64__)
-#define SIM_JUMP "jmp "
+#define SIM_JUMP(name)                                                                                                 \
+    "push %rdi\n\tpush %rsi\n\tpush %rdx\n\tpush %rcx\n\tpush %r8\n\tpush %r9\n\tsub $8, %rsp\n\t"                     \
+    "lea 8f(%rip), %rdi\n\tlea 9f(%rip), %rsi\n\tcall process_called_as\n\t"                                           \
+    "add $8, %rsp\n\tpop %r9\n\tpop %r8\n\tpop %rcx\n\tpop %rdx\n\tpop %rsi\n\tpop %rdi\n\tjmp " name
 #else
-#define SIM_JUMP "b "
+#define SIM_JUMP(name)                                                                                                 \
+    "stp x0, x1, [sp, #-80]!\n\tstp x2, x3, [sp, #16]\n\tstp x4, x5, [sp, #32]\n\tstp x6, x7, [sp, #48]\n\t"           \
+    "stp x8, x30, [sp, #64]\n\tadrp x0, 8f\n\tadd x0, x0, :lo12:8f\n\tadrp x1, 9f\n\tadd x1, x1, :lo12:9f\n\t"         \
+    "bl process_called_as\n\tldp x2, x3, [sp, #16]\n\tldp x4, x5, [sp, #32]\n\tldp x6, x7, [sp, #48]\n\t"              \
+    "ldp x8, x30, [sp, #64]\n\tldp x0, x1, [sp], #80\n\tb " name
 #endif
 #define SIM_TWIN(twin, name)                                                                                           \
-    __asm__(".pushsection .text\n\t.globl " #twin "\n\t.type " #twin ", %function\n" #twin ":\n\t" SIM_JUMP #name      \
-            "\n\t.size " #twin ", . - " #twin "\n\t.popsection")
+    __asm__(".pushsection .text\n\t.globl " #twin "\n\t.type " #twin ", %function\n" #twin                             \
+            ":\n\t" SIM_JUMP(#name) "\n\t.size " #twin ", . - " #twin                                                  \
+                                    "\n\t.popsection\n\t.pushsection .rodata\n8:\t.asciz \"" #twin                     \
+                                    "\"\n9:\t.asciz \"" #name "\"\n\t.popsection")
 
 /* The first line of each entry point: initialised, in this process, and no fault ordered for this call. */
-#define SIM_ENTER()                                                                                                    \
+#define SIM_ENTER() SIM_ENTER_AFTER_(NULL)
+#define SIM_ENTER_AFTER_(after)                                                                                        \
     do {                                                                                                               \
-        CUresult enter_result_ = process_enter(__func__);                                                              \
+        CUresult enter_result_ = process_enter(__func__, after);                                                       \
         if (enter_result_ != CUDA_SUCCESS)                                                                             \
             return enter_result_;                                                                                      \
     } while (0)
 
-/* The same, and a usable context current to the calling thread, which is declared under the given name. */
-#define SIM_ENTER_CONTEXT(context)                                                                                     \
-    SIM_ENTER();                                                                                                       \
+/* The same for one that makes something and can undo it: declares, under the given name, the error it must then return,
+ * with all it made undone and no output written; success: none. Without this a fail-after= fails like a fail=. */
+#define SIM_ENTER_MAKING(after)                                                                                        \
+    CUresult after = CUDA_SUCCESS;                                                                                     \
+    SIM_ENTER_AFTER_(&(after))
+
+/* A usable context current to the calling thread, declared under the given name; after one of the above. */
+#define SIM_CONTEXT(context)                                                                                           \
     CUcontext context;                                                                                                 \
     do {                                                                                                               \
         CUresult enter_result_ = context_current(&(context));                                                          \
         if (enter_result_ != CUDA_SUCCESS)                                                                             \
             return enter_result_;                                                                                      \
     } while (0)
+#define SIM_ENTER_CONTEXT(context)                                                                                     \
+    SIM_ENTER();                                                                                                       \
+    SIM_CONTEXT(context)
 
 enum { SIM_DRIVER_VERSION = 13000 };
 
@@ -63,7 +81,8 @@ struct sim_process {
 };
 extern struct sim_process sim_process;
 
-CUresult process_enter(const char *name);
+CUresult process_enter(const char *name, CUresult *after);
+void process_called_as(const char *twin, const char *name);
 CUresult device_check(CUdevice device);
 /* This process's number of a card of the machine. */
 CUdevice device_ordinal(unsigned physical);
@@ -71,6 +90,9 @@ CUdevice device_ordinal(unsigned physical);
 void watch_start(struct machine *machine);
 void sim_lock(void);
 void sim_unlock(void);
+/* Lets go of the lock until sim_wake / wakes all that wait. Under it. */
+void sim_wait(void);
+void sim_wake(void);
 
 /* Contexts: never given back to the heap, so that a stale handle can be told from a live one. */
 struct block;
@@ -86,6 +108,7 @@ struct CUctx_st {
     atomic_int fault;            /* a CUresult that every later call returns, as after an illegal address in a kernel */
     _Atomic uint64_t generation; /* one more each time the context ends: what belongs to it remembers which life */
     unsigned flags, references;
+    unsigned peers; /* bits of the devices whose memory it may touch besides its own */
     uint64_t id;
     int cache_config, shared_config;
     size_t limits[CONTEXT_LIMITS];
@@ -137,16 +160,20 @@ struct allocation {
 };
 
 /* A piece of memory that stays mapped until span_release, whoever frees it meanwhile. */
+struct reservation;
 struct span {
     unsigned char *bytes;
     struct block *block;
+    struct reservation *reservation;
 };
 
-enum span_kind {
-    SPAN_ANY,    /* an address of either: unified addressing */
-    SPAN_DEVICE, /* device memory, or host memory that the driver knows */
+/* What a span may be: bits. */
+enum {
+    SPAN_ANY = 0,    /* an address of either: unified addressing */
+    SPAN_DEVICE = 1, /* device memory, or host memory that the driver knows */
+    SPAN_WRITE = 2,  /* will be written */
 };
-CUresult span_take(struct span *span, uint64_t address, uint64_t bytes, enum span_kind kind);
+CUresult span_take(struct span *span, uint64_t address, uint64_t bytes, unsigned kind);
 void span_release(struct span *span);
 
 CUresult memory_allocate(CUcontext context, uint64_t bytes, bool managed, bool low, uint64_t *address);
@@ -173,6 +200,7 @@ struct host_range {
 /* The range an address lies in / forgets those of a context; under sim_lock. */
 struct host_range *host_find(uint64_t address);
 void host_end_context(CUcontext context);
+void external_end_context(CUcontext context);
 
 /* Pools: an allocation of theirs was freed, on a stream if a place is given (under sim_lock) / the host has waited for
  * what happened until a moment in a place (id 0: in all of a context), so that unused memory may go back to the card. */

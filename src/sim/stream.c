@@ -3,7 +3,7 @@
  * was recorded has always happened, and callbacks run in the calling thread. Handles are never given back to the heap but
  * used again, so that a stale one is told from a live one. Under sim_lock.
  */
-#include "sim/sim.h"
+#include "sim/graph.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -17,6 +17,7 @@ struct CUstream_st {
     uint64_t generation, id;
     unsigned flags;
     int priority;
+    struct capture_tail tail;
 };
 
 struct CUevent_st {
@@ -26,6 +27,7 @@ struct CUevent_st {
     uint64_t generation, recorded_ns; /* 0: never recorded */
     struct stream_place place;        /* where it was recorded last, and when */
     uint64_t moment;
+    struct capture_tail captured; /* where, if that was in a capture */
     unsigned flags;
 };
 
@@ -81,6 +83,21 @@ uint64_t stream_moment(void)
     return ++last_moment;
 }
 
+/* The stream of a thread by default captures for that thread. */
+struct capture_tail *stream_tail(CUstream stream)
+{
+    static _Thread_local struct capture_tail of_thread;
+    if (stream == CU_STREAM_PER_THREAD)
+        return &of_thread;
+    return stream_is_implicit(stream) ? NULL : &stream->tail;
+}
+
+void streams_visit(void (*visit)(struct capture_tail *tail, void *argument), void *argument)
+{
+    for (CUstream stream = all_streams; stream; stream = stream->made)
+        visit(&stream->tail, argument);
+}
+
 CUresult stream_create(CUcontext context, CUstream *stream, unsigned flags, int priority)
 {
     if (!stream || flags & ~(unsigned)CU_STREAM_NON_BLOCKING)
@@ -127,6 +144,7 @@ SIM_API CUresult cuStreamDestroy_v2(CUstream stream)
     SIM_ENTER();
     if (stream_is_implicit(stream))
         return CUDA_ERROR_INVALID_HANDLE;
+    capture_leave(stream);
     sim_lock();
     bool live = stream->state == STREAM_LIVE;
     struct stream_place place = {.context = stream->context, .id = stream->id};
@@ -155,7 +173,7 @@ SIM_TWIN(cuStreamDestroy, cuStreamDestroy_v2);
 SIM_API CUresult cuStreamQuery(CUstream stream)
 {
     SIM_ENTER_STREAM(stream, context);
-    return CUDA_SUCCESS;
+    return capture_refuse(stream);
 }
 
 SIM_API CUresult cuStreamSynchronize(CUstream stream)
@@ -163,6 +181,10 @@ SIM_API CUresult cuStreamSynchronize(CUstream stream)
     SIM_ENTER();
     struct stream_place place;
     CUresult result = stream_find(stream, &place);
+    if (result == CUDA_SUCCESS)
+        result = capture_refuse(stream);
+    if (result == CUDA_SUCCESS)
+        result = capture_forbid();
     if (result == CUDA_SUCCESS)
         pools_see(&place, UINT64_MAX);
     return result;
@@ -224,16 +246,6 @@ SIM_API CUresult cuStreamGetDevice(CUstream stream, CUdevice *device)
     return CUDA_SUCCESS;
 }
 
-/* Graphs are not real: nothing is ever captured. */
-SIM_API CUresult cuStreamIsCapturing(CUstream stream, int *status)
-{
-    SIM_ENTER_STREAM(stream, context);
-    if (!status)
-        return CUDA_ERROR_INVALID_VALUE;
-    *status = 0;
-    return CUDA_SUCCESS;
-}
-
 /* Managed memory is one for all streams. */
 SIM_API CUresult cuStreamAttachMemAsync(CUstream stream, CUdeviceptr address, size_t bytes, unsigned flags)
 {
@@ -252,6 +264,9 @@ SIM_API CUresult cuStreamAddCallback(CUstream stream, void (*callback)(CUstream,
     SIM_ENTER_STREAM(stream, context);
     if (!callback || flags != 0)
         return CUDA_ERROR_INVALID_VALUE;
+    CUresult result = capture_refuse(stream);
+    if (result != CUDA_SUCCESS)
+        return result;
     callback(stream, CUDA_SUCCESS, data);
     return CUDA_SUCCESS;
 }
@@ -259,8 +274,12 @@ SIM_API CUresult cuStreamAddCallback(CUstream stream, void (*callback)(CUstream,
 SIM_API CUresult cuLaunchHostFunc(CUstream stream, void (*function)(void *), void *data)
 {
     SIM_ENTER_STREAM(stream, context);
+    CUresult result;
+    struct graph_work work = {.type = CU_GRAPH_NODE_TYPE_HOST, .host = {.fn = function, .userData = data}};
     if (!function)
         return CUDA_ERROR_INVALID_VALUE;
+    if (capture_work(stream, &work, &result))
+        return result;
     function(data);
     return CUDA_SUCCESS;
 }
@@ -304,6 +323,8 @@ SIM_API CUresult cuEventDestroy_v2(CUevent event)
     bool live = event && event->state == EVENT_LIVE;
     if (live) {
         event->state = 0;
+        free(event->captured.nodes);
+        event->captured = (struct capture_tail){0};
         event->next = unused_events;
         unused_events = event;
     }
@@ -330,6 +351,8 @@ static CUresult event_record(CUevent event, CUstream stream)
         event->moment = stream_moment();
     }
     sim_unlock();
+    if (result == CUDA_SUCCESS)
+        (void)capture_record(stream, &event->captured);
     return result;
 }
 
@@ -353,16 +376,25 @@ static CUresult event_check(CUevent event)
     return result;
 }
 
+/* What was recorded in a capture has not happened, and never will. */
+static CUresult event_check_happened(CUevent event)
+{
+    CUresult result = event_check(event);
+    return result == CUDA_SUCCESS && event->captured.capture ? CUDA_ERROR_CAPTURED_EVENT : result;
+}
+
 SIM_API CUresult cuEventQuery(CUevent event)
 {
     SIM_ENTER();
-    return event_check(event);
+    return event_check_happened(event);
 }
 
 SIM_API CUresult cuEventSynchronize(CUevent event)
 {
     SIM_ENTER();
-    CUresult result = event_check(event);
+    CUresult result = event_check_happened(event);
+    if (result == CUDA_SUCCESS)
+        result = capture_forbid();
     if (result == CUDA_SUCCESS && event->recorded_ns)
         pools_see(&event->place, event->moment);
     return result;
@@ -371,7 +403,10 @@ SIM_API CUresult cuEventSynchronize(CUevent event)
 SIM_API CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 {
     SIM_ENTER_STREAM(stream, context);
-    return flags & ~1u ? CUDA_ERROR_INVALID_VALUE : event_check(event);
+    CUresult result = flags & ~1u ? CUDA_ERROR_INVALID_VALUE : event_check(event);
+    if (result == CUDA_SUCCESS)
+        (void)capture_wait(stream, &event->captured, &result);
+    return result;
 }
 
 SIM_API CUresult cuEventElapsedTime_v2(float *milliseconds, CUevent start, CUevent end)
@@ -381,8 +416,8 @@ SIM_API CUresult cuEventElapsedTime_v2(float *milliseconds, CUevent start, CUeve
         return CUDA_ERROR_INVALID_VALUE;
     sim_lock();
     CUresult result = CUDA_SUCCESS;
-    if (!event_is_live(start) || !event_is_live(end) || !start->recorded_ns || !end->recorded_ns ||
-        (start->flags | end->flags) & CU_EVENT_DISABLE_TIMING)
+    if (!event_is_live(start) || !event_is_live(end) || start->captured.capture || end->captured.capture ||
+        !start->recorded_ns || !end->recorded_ns || (start->flags | end->flags) & CU_EVENT_DISABLE_TIMING)
         result = CUDA_ERROR_INVALID_HANDLE;
     else
         *milliseconds = (float)((double)(int64_t)(end->recorded_ns - start->recorded_ns) / 1e6);

@@ -230,9 +230,9 @@ static void failing_calls_leave_the_books_as_they_were(void **state)
     struct stage *stage = *state;
     struct client a;
     objects_start(stage, &a, NULL,
-                  "fault=cuModuleLoadData:999@1,fault=cuModuleUnload:700@1,fault=cuLibraryLoadData:2@1,"
-                  "fault=cuLibraryUnload:700@1,fault=cuCtxSetLimit:999@1,fault=cuGreenCtxCreate:999@1,"
-                  "fault=cuGreenCtxDestroy:700@1");
+                  "fail=cuModuleLoadData:1:999,fail=cuModuleUnload:1:700,fail=cuLibraryLoadData:1:2,"
+                  "fail=cuLibraryUnload:1:700,fail=cuCtxSetLimit:1:999,fail=cuGreenCtxCreate:1:999,"
+                  "fail=cuGreenCtxDestroy:1:700");
     client_expect(&a, "error 999", "module 0 data " PTX ".global .b8 big[67108864];");
     client_expect(&a, "error 2", "library 0 " PTX ".global .b8 big[67108864];");
     client_expect(&a, "error 999", "limit 0 4096");
@@ -257,6 +257,30 @@ static void failing_calls_leave_the_books_as_they_were(void **state)
     client_end(&a, 0);
 }
 
+/* The card had it for a moment. */
+static void calls_that_fail_late_leave_the_books_as_they_were(void **state)
+{
+    struct stage *stage = *state;
+    struct client a;
+    objects_start(
+        stage, &a, NULL,
+        "fail-after=cuModuleLoadData:0:999,fail-after=cuLibraryLoadData:0:999,fail-after=cuGreenCtxCreate:0:2");
+    for (int i = 0; i < 3; i++) {
+        client_expect(&a, "error 999", "module 0 data " PTX ".global .b8 big[67108864];");
+        client_expect(&a, "error 999", "module 0 data x");
+        client_expect(&a, "error 999", "library 0 " PTX ".global .b8 big[67108864];");
+        client_expect(&a, "error 2", "green 0");
+        assert_int_equal(held(stage), 0);
+        books_agree(stage);
+    }
+    client_expect(&a, "ok", "uncontext");
+    assert_int_equal(stage_used(stage), 0);
+    client_expect(&a, "error 2", "green 0"); /* made a primary context, and ended it */
+    assert_int_equal(stage_used(stage), 0);
+    books_agree(stage);
+    client_end(&a, 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -268,6 +292,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(end_of_a_context_credits_its_modules_and_stacks, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(stacks_are_charged_and_refused, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(green_contexts_are_charged_to_the_primary_one, stage_setup, stage_teardown),
+        cmocka_unit_test_setup_teardown(calls_that_fail_late_leave_the_books_as_they_were, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(failing_calls_leave_the_books_as_they_were, stage_setup, stage_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,16 +58,16 @@ static void options_are_checked(void **state)
         "compute=12.1,name=A card",
         "baseline=600 MiB",
         "context=0",
-        "release=0,fault=cuInit:100",
-        "release=2s,fault=cuMemAlloc_v2:2@3,fault=cuMemFree_v2:999",
+        "release=0,fail=cuInit:0:100",
+        "release=2s,fail=cuMemAlloc_v2:3:2,fail-after=cuMemFree_v2:0:999",
         "memory=1TiB",
         "memory=24000000000",
     };
     static const char *const bad[] = {
         "memory",       "memory=",       "memory=8 gigs", "memory=-1",    "memory=0",    "memory=1K",
         "devices=0",    "devices=17",    "devices=1x",    "machine=",     "machine=a/b", "machine=.hidden",
-        "compute=9",    "compute=x.y",   "release=30",    "release=-1ms", "nonsense=1",  "fault=cuInit",
-        "fault=:2",     "fault=a:0",     "fault=a:2@0",   "memory=1.3B",  ",",           "memory=8GiB,",
+        "compute=9",    "compute=x.y",   "release=30",    "release=-1ms", "nonsense=1",  "fail=cuInit:1",
+        "fail=:1:2",    "fail=a:1:0",    "fail=a:2",      "memory=1.3B",  ",",           "memory=8GiB,",
         "baseline=99T", "memory=9e9GiB",
     };
     char fault[256];
@@ -82,7 +82,7 @@ static void options_are_checked(void **state)
         assert_true(strlen(fault) > 0);
         assert_null(strchr(fault, '\n'));
     }
-    struct sim_options options = options_of("memory=1.5GiB,fault=cuMemAlloc_v2:2@3");
+    struct sim_options options = options_of("memory=1.5GiB,fail-after=cuMemAlloc_v2:3:2");
     assert_int_equal(options.memory_bytes, 3 * GIB / 2);
     assert_int_equal(options.faults[0].code, 2);
     assert_int_equal(options.faults[0].nth, 3);

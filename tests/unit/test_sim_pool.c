@@ -159,6 +159,42 @@ static void holes_are_used_whole_and_never_joined(void **state)
         give(address[i], one);
 }
 
+/* Whoever reads addresses finds the steps: that is how a card lays them out. */
+static void addresses_are_those_of_the_steps(void **state)
+{
+    (void)state;
+    CUmemoryPool pool = pool_make(CU_MEM_ALLOCATION_TYPE_PINNED, CU_MEM_LOCATION_TYPE_DEVICE, 0, 0);
+    CUdeviceptr first = take(pool, 8 * MIB, one), second = take(pool, 1000, one), third = take(pool, 1, one);
+    assert_int_equal(first % (32 * MIB), 0);
+    assert_true(second == first + 8 * MIB);
+    assert_true(third == second + 1024);
+    CUdeviceptr base = 0;
+    size_t bytes = 0;
+    assert_int_equal(cuMemGetAddressRange_v2(&base, &bytes, second + 999), CUDA_SUCCESS);
+    assert_true(base == second && bytes == 1000);
+    assert_int_equal(cuMemGetAddressRange_v2(&base, &bytes, second + 1000), CUDA_ERROR_NOT_FOUND);
+    give(first, one);
+    give(second, one);
+    give(third, one);
+    assert_int_equal(cuMemPoolDestroy(pool), CUDA_SUCCESS);
+}
+
+/* Each allocation is made before the last is freed, so that the tail moves on and on. */
+static void pools_never_run_out_of_addresses(void **state)
+{
+    (void)state;
+    CUdeviceptr last = take(NULL, 32 * MIB, one);
+    for (int i = 0; i < 3500; i++) { /* more steps than the card has, four times over */
+        CUdeviceptr next = take(NULL, 32 * MIB, one);
+        give(last, one);
+        wait_for(one);
+        last = next;
+    }
+    assert_int_equal(reserved(standard), 32 * MIB);
+    assert_int_equal(cuMemsetD8_v2(last, 1, 32 * MIB), CUDA_SUCCESS);
+    give(last, one);
+}
+
 static void empty_steps_in_the_middle_go_back(void **state)
 {
     (void)state;
@@ -542,6 +578,8 @@ int main(void)
         POOL_TEST(requests_grow_the_tail_by_what_it_lacks),
         POOL_TEST(small_requests_share_a_step),
         POOL_TEST(holes_are_used_whole_and_never_joined),
+        POOL_TEST(addresses_are_those_of_the_steps),
+        POOL_TEST(pools_never_run_out_of_addresses),
         POOL_TEST(empty_steps_in_the_middle_go_back),
         POOL_TEST(bytes_go_back_when_the_free_was_seen),
         POOL_TEST(legacy_stream_sees_what_waits_for_it),

@@ -189,9 +189,11 @@ static void visible_devices_are_chosen_and_ordered(void **state)
     static const struct {
         const char *setting, *expected;
     } cases[] = {
-        {"0,1,2", "0,1,2"},     {"2,0", "2,0"},  {"1", "1"},     {" 1 , 2 ", "1,2"},    {"", "error 100"},
-        {"-1", "error 100"},    {"0,-1,1", "0"}, {"1,7,0", "1"}, {"none", "error 100"}, {"0,0", "error 100"},
-        {"1,2,1", "error 100"},
+        {"0,1,2", "0,1,2"},   {"2,0", "2,0"},         {"1", "1"},
+        {" 1 , 2 ", "1,2"},   {"", "error 100"},      {"-1", "error 100"},
+        {"0,-1,1", "0"},      {"1,7,0", "1"},         {"none", "error 100"},
+        {"0,0", "error 101"}, {"1,2,1", "error 101"}, {"0,5", "0"},
+        {"00", "0"},          {"abc", "error 100"},   {"MIG-6f2a7c1e-8d1b-5f5c-9a53-0f1d2c3b4a59", "error 100"},
     };
     char whole[64], prefix[16];
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
@@ -242,7 +244,7 @@ static int faults_body(void)
     CUdeviceptr address;
     size_t bytes;
     int count;
-    setenv("CUBUDGET_SIMULATE", "fault=cuMemAlloc_v2:2@2,fault=cuMemGetInfo_v2:999", 1);
+    setenv("CUBUDGET_SIMULATE", "fail=cuMemAlloc_v2:2:2,fail=cuMemGetInfo_v2:0:999", 1);
     must(enter() == CUDA_SUCCESS);
     must(cuMemAlloc_v2(&address, 1) == CUDA_SUCCESS);
     must(cuMemAlloc_v2(&address, 1) == CUDA_ERROR_OUT_OF_MEMORY);
@@ -255,8 +257,10 @@ static int faults_body(void)
 
 static int init_fault_body(void)
 {
-    setenv("CUBUDGET_SIMULATE", "fault=cuInit:100", 1);
-    return cuInit(0) == CUDA_ERROR_NO_DEVICE ? 0 : 1;
+    setenv("CUBUDGET_SIMULATE", "fail=cuInit:1:100", 1);
+    must(cuInit(0) == CUDA_ERROR_NO_DEVICE);
+    must(cuInit(0) == CUDA_SUCCESS);
+    return 0;
 }
 
 static void ordered_faults_happen(void **state)

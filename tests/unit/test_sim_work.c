@@ -278,6 +278,7 @@ static void what_is_not_real_says_so(void **state)
     int handle = 7;
     primary_enter();
     assert_int_equal(cuMemPoolExportToShareableHandle(&handle, NULL, 1, 0), CUDA_ERROR_NOT_SUPPORTED);
+    assert_int_equal(cuMemMapArrayAsync(NULL, 0, NULL), CUDA_ERROR_NOT_SUPPORTED);
     assert_int_equal(handle, 7);
     primary_leave();
 }
