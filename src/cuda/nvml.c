@@ -178,7 +178,7 @@ static bool uuid_parse(const char *text, CUuuid *uuid)
         if (digit > 15 || digits == 2 * sizeof uuid->bytes)
             return false;
         uint8_t *byte = &uuid->bytes[digits++ / 2];
-        *byte = (uint8_t)(*byte << 4 | digit);
+        *byte = (uint8_t)((unsigned)*byte << 4 | digit);
     }
     return digits == 2 * sizeof uuid->bytes;
 }

@@ -553,9 +553,7 @@ SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
     SIM_ENTER_MAKING(after);
     CUcontext primary;
-    if (!context)
-        return CUDA_ERROR_INVALID_VALUE;
-    CUresult result = primary_retain(device, &primary);
+    CUresult result = context ? primary_retain(device, &primary) : CUDA_ERROR_INVALID_VALUE;
     if (result != CUDA_SUCCESS)
         return result;
     if (after == CUDA_SUCCESS)

@@ -516,7 +516,7 @@ static uint64_t run_end_at(const struct run_end *end, uint64_t done, uint64_t *m
     return end->address + offset / end->layout.width_bytes * end->layout.row_bytes + x;
 }
 
-static CUresult run_copy(struct run_end to, struct run_end from, uint64_t bytes)
+static CUresult copy_bytes(struct run_end to, struct run_end from, uint64_t bytes)
 {
     CUresult result = run_end_read(&to, bytes);
     if (result == CUDA_SUCCESS)
@@ -548,83 +548,87 @@ static struct run_end run_device(CUdeviceptr device)
 SIM_API CUresult cuMemcpyHtoA_v2(CUarray to, size_t offset, const void *from, size_t bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return run_copy(run_array(to, offset), run_host(from), bytes);
+    return copy_bytes(run_array(to, offset), run_host(from), bytes);
 }
 
 SIM_API CUresult cuMemcpyHtoAAsync_v2(CUarray to, size_t offset, const void *from, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return run_copy(run_array(to, offset), run_host(from), bytes);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_bytes(run_array(to, offset), run_host(from), bytes) : result;
 }
 
 SIM_API CUresult cuMemcpyAtoH_v2(void *to, CUarray from, size_t offset, size_t bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return run_copy(run_host(to), run_array(from, offset), bytes);
+    return copy_bytes(run_host(to), run_array(from, offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoHAsync_v2(void *to, CUarray from, size_t offset, size_t bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return run_copy(run_host(to), run_array(from, offset), bytes);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_bytes(run_host(to), run_array(from, offset), bytes) : result;
 }
 
 SIM_API CUresult cuMemcpyDtoA_v2(CUarray to, size_t offset, CUdeviceptr from, size_t bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return run_copy(run_array(to, offset), run_device(from), bytes);
+    return copy_bytes(run_array(to, offset), run_device(from), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoD_v2(CUdeviceptr to, CUarray from, size_t offset, size_t bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return run_copy(run_device(to), run_array(from, offset), bytes);
+    return copy_bytes(run_device(to), run_array(from, offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoA_v2(CUarray to, size_t to_offset, CUarray from, size_t from_offset, size_t bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return run_copy(run_array(to, to_offset), run_array(from, from_offset), bytes);
+    return copy_bytes(run_array(to, to_offset), run_array(from, from_offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyHtoA(CUarray to, unsigned offset, const void *from, unsigned bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return run_copy(run_array(to, offset), run_host(from), bytes);
+    return copy_bytes(run_array(to, offset), run_host(from), bytes);
 }
 
 SIM_API CUresult cuMemcpyHtoAAsync(CUarray to, unsigned offset, const void *from, unsigned bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return run_copy(run_array(to, offset), run_host(from), bytes);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_bytes(run_array(to, offset), run_host(from), bytes) : result;
 }
 
 SIM_API CUresult cuMemcpyAtoH(void *to, CUarray from, unsigned offset, unsigned bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return run_copy(run_host(to), run_array(from, offset), bytes);
+    return copy_bytes(run_host(to), run_array(from, offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoHAsync(void *to, CUarray from, unsigned offset, unsigned bytes, CUstream stream)
 {
     SIM_ENTER_STREAM(stream);
-    return run_copy(run_host(to), run_array(from, offset), bytes);
+    CUresult result = capture_refuse(stream);
+    return result == CUDA_SUCCESS ? copy_bytes(run_host(to), run_array(from, offset), bytes) : result;
 }
 
 SIM_API CUresult cuMemcpyDtoA(CUarray to, unsigned offset, CUdeviceptr_v1 from, unsigned bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return run_copy(run_array(to, offset), run_device(from), bytes);
+    return copy_bytes(run_array(to, offset), run_device(from), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoD(CUdeviceptr_v1 to, CUarray from, unsigned offset, unsigned bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return run_copy(run_device(to), run_array(from, offset), bytes);
+    return copy_bytes(run_device(to), run_array(from, offset), bytes);
 }
 
 SIM_API CUresult cuMemcpyAtoA(CUarray to, unsigned to_offset, CUarray from, unsigned from_offset, unsigned bytes)
 {
     SIM_ENTER_STREAM(NULL);
-    return run_copy(run_array(to, to_offset), run_array(from, from_offset), bytes);
+    return copy_bytes(run_array(to, to_offset), run_array(from, from_offset), bytes);
 }

@@ -178,7 +178,7 @@ SIM_API CUresult cuGreenCtxCreate(CUgreenCtx *green, CUdevResourceDesc descripti
     CUgreenCtx made = calloc(1, sizeof(*made));
     sim_lock();
     if (after !=
-        CUDA_SUCCESS) /* all undone: what a green context takes is not given back while the primary one lives */
+        CUDA_SUCCESS) /* undone by not doing it: what one takes is not given back while the primary one lives */
         result = after;
     else
         result = made ? green_make(made, description, parent) : CUDA_ERROR_OUT_OF_MEMORY;

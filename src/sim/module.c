@@ -11,8 +11,8 @@
  *
  * A handle is valid if it is in its list. The lists are under sim_lock; no lock is held while a kernel runs.
  */
-#include "sim/graph.h"
 #include "sim/module.h"
+#include "sim/graph.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 # Programs nobody here wrote, and every route a program can take to the driver.
-EXTRA_DIST += tests/clients/stage.sh tests/clients/route_ctypes.py tests/clients/story_ctypes.py \
+EXTRA_DIST += tests/clients/stage.sh tests/clients/ways.sh tests/clients/route_ctypes.py tests/clients/story_ctypes.py \
     tests/clients/numba_program.py examples/numba_runner.py
 
 if SIMULATOR
@@ -27,6 +27,18 @@ tests_clients_story_linked_SOURCES = tests/clients/story_linked.c tests/clients/
 tests_clients_story_linked_LDADD = src/sim/libcuda.la src/sim/libnvidia-ml.la
 tests_clients_story_linked_LDFLAGS = $(AM_LDFLAGS) -no-install
 
-TESTS += tests/clients/routes tests/clients/stories tests/clients/drift tests/clients/numba
+check_LTLIBRARIES += libway.la
+libway_la_SOURCES = tests/clients/way.c tests/clients/way.h
+ways = tests/clients/way_blas tests/clients/way_jax tests/clients/way_pool tests/clients/way_segments \
+    tests/clients/way_torch
+check_PROGRAMS += $(ways) tests/clients/holdings
+tests_clients_way_blas_LDADD = libway.la -ldl
+tests_clients_way_jax_LDADD = libway.la -ldl
+tests_clients_way_pool_LDADD = libway.la -ldl
+tests_clients_way_segments_LDADD = libway.la -ldl
+tests_clients_way_torch_LDADD = libway.la -ldl
+tests_clients_holdings_LDADD = libledger.la libplatform.la libsimmachine.la
+
+TESTS += tests/clients/routes tests/clients/ways tests/clients/ways_mapped tests/clients/stories tests/clients/drift tests/clients/numba
 endif
-dist_check_SCRIPTS += tests/clients/routes tests/clients/stories tests/clients/drift tests/clients/numba
+dist_check_SCRIPTS += tests/clients/routes tests/clients/ways tests/clients/ways_mapped tests/clients/stories tests/clients/drift tests/clients/numba

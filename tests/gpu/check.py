@@ -6,6 +6,7 @@ the machine lacks are skipped by name. The simulator is not used: programs run o
 """
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -20,6 +21,7 @@ GIB = 1 << 30
 BUILD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else ".")
 CUBUDGET = os.path.join(BUILD, "cubudget")
 CLIENT = os.path.join(BUILD, "tests/integration/client")
+STORY = os.path.join(BUILD, "tests/clients/story")
 results = {"passed": 0, "failed": 0, "skipped": 0}
 
 
@@ -117,6 +119,38 @@ def check_books():
     report("primary reset gives back", left <= 2 * MIB, f"ledger {left / MIB:g} MiB left, card got {given_back / MIB:g} MiB back")
     judged.end()
     bare.end()
+
+
+def check_story():
+    """What cuMemGetInfo, cuDeviceTotalMem and both forms of NVML tell a program: one story, by a handle and in the global scope."""
+    for route in ("handle", "default"):
+        out, _ = preloaded([STORY, route, str(GIB)], "--slot", "story").communicate()
+        cuda = re.search(r"^cuda: total (\d+) free (\d+); total (\d+)$", out, re.M)
+        nvml = re.search(r"^after$.*?^device 0: total (\d+) free (\d+) used (\d+); total (\d+) reserved (\d+) free (\d+) used (\d+)$",
+                         out, re.M | re.S)
+        if not cuda or not nvml:
+            report(f"one story, {route}", False, out)
+            continue
+        total, free, alone = (int(x) for x in cuda.groups())
+        told = [int(x) for x in nvml.groups()]
+        report(f"one story, {route}", alone == total == 8 * 1024 and told == [total, free, total - free, total, 0, free, total - free],
+               f"cuda {total} {free} {alone}, NVML {told} MiB")
+        print("     " + "; ".join(line for line in out.splitlines() if line.startswith(("before", "errors", "NULL", "processes"))))
+        settled()
+
+
+def check_drift():
+    """What NVML says the process holds is what the ledger says, within a block a kind."""
+    judged = Client("--slot", "drift")
+    judged.ask("init")
+    judged.ask(f"alloc 0 {GIB}")
+    process = [p for p in dump()["processes"] if p["pid"] == judged.process.pid][0]
+    report("dump shows the driver's figure", process["driver_bytes"] is not None and abs(process["drift_bytes"]) <= 4 * MIB,
+           f"used {process['used_bytes']}, driver {process['driver_bytes']}, drift {process['drift_bytes']}")
+    books = subprocess.run([CUBUDGET, "check", "--books"], capture_output=True, text=True)
+    report("check --books agrees", books.returncode == 0 and "skip" not in books.stdout, books.stdout.strip())
+    judged.end()
+    settled()
 
 
 def check_death():
@@ -332,7 +366,7 @@ def main():
     print(time.strftime("%Y-%m-%d"), subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.used",
                                                       "--format=csv,noheader"], capture_output=True, text=True).stdout.strip())
     try:
-        for check in (check_identity, check_fail_fast, check_frameworks, check_two_torches, check_books, check_death, check_costs):
+        for check in (check_identity, check_fail_fast, check_frameworks, check_two_torches, check_books, check_story, check_drift, check_death, check_costs):
             try:
                 check()
             except Exception as error:  # the rest of the run is still worth having

@@ -10,9 +10,10 @@ libsimstage_la_SOURCES = tests/unit/sim_stage.c tests/unit/sim_stage.h
 libsimstage_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 libsimstage_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 
-sim_tests = tests/unit/test_sim_array tests/unit/test_sim_code tests/unit/test_sim_capture tests/unit/test_sim_fault tests/unit/test_sim_graph tests/unit/test_sim_ipc \
-    tests/unit/test_sim_machine tests/unit/test_sim_memory tests/unit/test_sim_nvml tests/unit/test_sim_pool \
-    tests/unit/test_sim_procaddr tests/unit/test_sim_process tests/unit/test_sim_vmm tests/unit/test_sim_work
+sim_tests = tests/unit/test_sim_array tests/unit/test_sim_capture tests/unit/test_sim_code tests/unit/test_sim_fault \
+    tests/unit/test_sim_graph tests/unit/test_sim_ipc tests/unit/test_sim_machine tests/unit/test_sim_memory \
+    tests/unit/test_sim_nvml tests/unit/test_sim_pool tests/unit/test_sim_procaddr tests/unit/test_sim_process \
+    tests/unit/test_sim_vmm tests/unit/test_sim_work
 check_PROGRAMS += $(sim_tests)
 TESTS += $(sim_tests)
 sim_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
