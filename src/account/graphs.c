@@ -16,12 +16,33 @@
 
 /* --- what an instance can take -------------------------------------------------------------------------------------------- */
 
-#define NODE_BYTES (2ULL << 20) /* an allocation node's share is rounded to this: never less than the driver takes */
+/* What allocation nodes of one device can take together, however the driver lays them out: it does not join holes, so one of
+ * more than a step may need all the steps it would need alone (two of 40 MiB took 128, measured). Smaller ones share steps, and
+ * wherever the next always goes into a step that has room for it, all steps but one are at least half full. */
+struct sum {
+    uint64_t whole_bytes; /* of those that are larger than a step, in steps */
+    uint64_t small_bytes, small_count;
+};
 
 struct sums {
-    uint64_t bytes[LEDGER_DEVICES];
+    struct sum device[LEDGER_DEVICES];
     bool any;
 };
+
+static uint64_t bytes_sum(uint64_t a, uint64_t b)
+{
+    uint64_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
+static uint64_t sum_most(const struct sum *sum)
+{
+    uint64_t one_each = sum->small_count * RESERVOIR_STEP_BYTES;
+    uint64_t shared = sum->small_bytes <= RESERVOIR_STEP_BYTES
+                          ? reservoir_steps(sum->small_bytes)
+                          : reservoir_steps(bytes_sum(sum->small_bytes, sum->small_bytes));
+    return bytes_sum(sum->whole_bytes, one_each < shared ? one_each : shared);
+}
 
 static void node_add(const struct driver *driver, const struct account *account, CUgraphNode node, struct sums *sums)
 {
@@ -31,10 +52,14 @@ static void node_add(const struct driver *driver, const struct account *account,
         return;
     for (unsigned i = 0; i < account->devices; i++)
         if (account->device[i].ordinal == parameters.poolProps.location.id) {
-            uint64_t bytes = parameters.bytesize, sum;
-            bytes = bytes > UINT64_MAX - NODE_BYTES ? UINT64_MAX : (bytes + NODE_BYTES - 1) / NODE_BYTES * NODE_BYTES;
-            sums->bytes[i] = __builtin_add_overflow(sums->bytes[i], bytes, &sum) ? UINT64_MAX : sum;
+            struct sum *sum = &sums->device[i];
             sums->any = true;
+            if (parameters.bytesize > RESERVOIR_STEP_BYTES)
+                sum->whole_bytes = bytes_sum(sum->whole_bytes, reservoir_steps(parameters.bytesize));
+            else {
+                sum->small_bytes += linear_cost(parameters.bytesize);
+                sum->small_count++;
+            }
         }
 }
 
@@ -90,9 +115,9 @@ void graph_instantiated(const struct driver *driver, CUgraph graph, CUgraphExec 
         return;
     brief_lock_take(&account->books);
     for (unsigned i = 0; i < account->devices; i++) {
-        struct allocation entry = {.pointer = key_of(instance, i), .bytes = reservoir_steps(sums.bytes[i])};
+        struct allocation entry = {.pointer = key_of(instance, i), .bytes = sum_most(&sums.device[i])};
         entry.owner = uploaded ? account->graph_epoch[i] + 1 : 0;
-        if (sums.bytes[i] != 0)
+        if (entry.bytes != 0)
             (void)allocmap_insert(&account->instances, &entry, &replaced);
     }
     brief_lock_give(&account->books);
@@ -206,19 +231,21 @@ bool graph_begin(const struct driver *driver, CUgraphExec instance, CUgraph grap
     if (graph != NULL)
         graph_sum(driver, account, graph, &sums, 0);
     for (unsigned i = 0; i < account->devices; i++) {
+        uint64_t bytes = sum_most(&sums.device[i]);
         call->counts[i] = false;
         brief_lock_take(&account->books);
-        bool takes = sums.bytes[i] != 0 || allocmap_find(&account->instances, key_of(instance, i)) != NULL;
+        bool takes = bytes != 0 || allocmap_find(&account->instances, key_of(instance, i)) != NULL;
         brief_lock_give(&account->books);
-        if (takes && !device_begin(driver, account, i, instance, reservoir_steps(sums.bytes[i]), call)) {
-            graph_end(driver, call);
+        if (takes && !device_begin(driver, account, i, instance, bytes, call)) {
+            graph_end(driver, call, CUDA_SUCCESS);
             return false;
         }
     }
     return true;
 }
 
-void graph_end(const struct driver *driver, const struct graph_call *call)
+/* A launch that the driver refuses for want of memory leaves the reserve grown by all that the card had (measured): trimmed. */
+void graph_end(const struct driver *driver, const struct graph_call *call, CUresult result)
 {
     struct account *account = account_get();
     if (!call->any || account == NULL)
@@ -232,7 +259,10 @@ void graph_end(const struct driver *driver, const struct graph_call *call)
         brief_lock_take(&account->books);
         bool settled = reservoir_leave(account, reservoir, call->growth_bytes[i], call->seen[i], reserved);
         brief_lock_give(&account->books);
-        if (!settled)
+        if (result == CUDA_ERROR_OUT_OF_MEMORY && driver->cuDeviceGraphMemTrim != NULL) {
+            (void)driver->cuDeviceGraphMemTrim(account->device[i].ordinal);
+            graphs_trimmed(driver, account->device[i].ordinal);
+        } else if (!settled)
             reservoir_correct(driver, account, reservoir);
     }
 }

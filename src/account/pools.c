@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <time.h>
 #include "account/pools.h"
 #include "account/state.h"
 #include "platform/log.h"
@@ -147,13 +148,16 @@ static bool holes_hold(const struct extent *extents, size_t count, uint64_t byte
 }
 
 /* Whether a pool surely has room for `bytes` without growing: the driver puts an allocation into any hole that holds it whole
- * (measured). Asked only where growing would not fit the budget, so it may take its time. Under `books`. */
+ * (measured). Asked only where growing would not fit the budget, so it may take its time. Under `books`.
+ *
+ * Of one step at most: should another thread's synchronisation give a step back meanwhile, and the hole with it, then what
+ * this call makes the pool grow by is no more than what was given back, and is still charged. */
 static bool pool_has_room(const struct account *account, unsigned number, uint64_t bytes)
 {
     const struct reservoir *pool = &account->pool[number];
     size_t count = 0, size = ((size_t)pool->live + 1) * sizeof(struct extent);
     uint64_t touched;
-    if (pool->calls != 0 || bytes > pool->charged_bytes)
+    if (pool->calls != 0 || bytes > RESERVOIR_STEP_BYTES || pool->charged_bytes == 0)
         return false;
     struct extent *extents = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (extents == MAP_FAILED)
@@ -166,47 +170,76 @@ static bool pool_has_room(const struct account *account, unsigned number, uint64
     extents_sort(extents, count);
     bool holds = holes_hold(extents, count, bytes, &touched);
     (void)munmap(extents, size);
-    uint64_t untouched = pool->charged_bytes / RESERVOIR_STEP_BYTES - touched;
-    if (touched > pool->charged_bytes / RESERVOIR_STEP_BYTES) /* laid out in another way than we believe */
-        return false;
-    return holds || untouched * RESERVOIR_STEP_BYTES >= reservoir_steps(bytes);
+    uint64_t steps = pool->charged_bytes / RESERVOIR_STEP_BYTES;
+    return touched <= steps && (holds || touched < steps); /* more: laid out in another way than we believe */
 }
 
 /* --- allocating ------------------------------------------------------------------------------------------------------------ */
 
 #define UNIT_BYTES 512 /* what requests are rounded to */
 
-bool pool_begin(CUmemoryPool handle, CUdevice ordinal, uint64_t bytes, struct pool_call *call)
+/* Waits until no call counts on room that this one could take. Under `books`, which it gives up meanwhile. */
+static void pool_wait(struct account *account, const struct reservoir *pool)
+{
+    static const struct timespec nap = {.tv_nsec = 20000}; /* an allocation takes microseconds */
+    while (__builtin_expect(pool->alone, 0)) {
+        int before = errno;
+        brief_lock_give(&account->books);
+        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+        brief_lock_take(&account->books);
+        errno = before;
+    }
+}
+
+/* Charges what a call may make a pool grow by: 0 where it surely finds room in it. What the pool keeps and nobody uses makes way
+ * first. False: out of memory. Under `books`, which it gives up meanwhile. */
+static bool growth_charge(const struct driver *driver, struct account *account, struct reservoir *pool, uint64_t bytes,
+                          uint64_t *growth)
+{
+    unsigned number = (unsigned)(pool - account->pool);
+    *growth = reservoir_steps(bytes);
+    pool_wait(account, pool);
+    if (admit_at_once(account, pool->device, *growth))
+        return true;
+    if (pool_has_room(account, number, bytes)) {
+        *growth = 0;
+        pool->alone = true;
+        return true;
+    }
+    if (pool->charged_bytes != 0 && driver->cuMemPoolTrimTo != NULL) {
+        brief_lock_give(&account->books);
+        (void)driver->cuMemPoolTrimTo((CUmemoryPool)(uintptr_t)pool->handle, 0);
+        reservoir_correct(driver, account, pool);
+        brief_lock_take(&account->books);
+    }
+    bool granted = admit(account, pool->device, *growth);
+    if (granted)
+        pool_wait(account, pool); /* the lock was given up since */
+    return granted;
+}
+
+bool pool_begin(const struct driver *driver, CUmemoryPool handle, CUdevice ordinal, uint64_t bytes,
+                struct pool_call *call)
 {
     struct account *account = account_get();
     const struct account_device *device = account != NULL ? account_device_of(account, ordinal) : NULL;
     call->counts = false;
     if (device == NULL || bytes == 0 || handle == NULL)
         return true;
-    unsigned number = account_number(account, device);
-    uint64_t growth = reservoir_steps(bytes);
+    bytes = bytes > UINT64_MAX - UNIT_BYTES ? bytes : (bytes + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES;
     brief_lock_take(&account->books);
-    call->pool = pool_number(account, (uintptr_t)handle, number);
+    call->pool = pool_number(account, (uintptr_t)handle, account_number(account, device));
     if (call->pool >= ACCOUNT_POOLS) { /* foreign, or one too many */
         brief_lock_give(&account->books);
         return call->pool == POOL_FOREIGN;
     }
     struct reservoir *pool = pool_of(account, call->pool);
-    bool granted = admit_at_once(account, pool->device, growth);
-    if (!granted && pool_has_room(account, call->pool, (bytes + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES)) {
-        growth = 0;
-        granted = true;
-    }
-    if (!granted)
-        granted = admit(account, pool->device, growth);
-    if (granted) {
-        call->counts = true;
-        call->growth_bytes = growth;
-        call->seen = reservoir_enter(pool, growth);
-    }
+    call->counts = growth_charge(driver, account, pool, bytes, &call->growth_bytes);
+    if (call->counts)
+        call->seen = reservoir_enter(pool, call->growth_bytes);
     brief_lock_give(&account->books);
     TESTPOINT("pool.charged");
-    return granted;
+    return call->counts;
 }
 
 bool pool_end(const struct driver *driver, const struct pool_call *call, CUresult result, CUdeviceptr pointer,
@@ -220,6 +253,8 @@ bool pool_end(const struct driver *driver, const struct pool_call *call, CUresul
     uint64_t reserved = reservoir_read(driver, account, pool);
     brief_lock_take(&account->books);
     uint64_t before = pool->charged_bytes - call->growth_bytes;
+    if (call->growth_bytes == 0)
+        pool->alone = false;
     bool settled = reservoir_leave(account, pool, call->growth_bytes, call->seen, reserved);
     bool grew_unasked = call->growth_bytes == 0 && settled && pool->charged_bytes > before;
     if (result == CUDA_SUCCESS) {

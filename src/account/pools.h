@@ -25,7 +25,8 @@ struct pool_call {
 
 /* Before an allocation of `bytes` from a pool, which lies on the device of that CUDA ordinal where it was not seen
  * before. False: out of memory. */
-bool pool_begin(CUmemoryPool handle, CUdevice ordinal, uint64_t bytes, struct pool_call *call);
+bool pool_begin(const struct driver *driver, CUmemoryPool handle, CUdevice ordinal, uint64_t bytes,
+                struct pool_call *call);
 
 /* After it. False: the pool had been thought to have room, and grew: free the pointer again, it is out of memory. */
 bool pool_end(const struct driver *driver, const struct pool_call *call, CUresult result, CUdeviceptr pointer,
@@ -51,7 +52,7 @@ struct graph_call {
     bool any;
 };
 bool graph_begin(const struct driver *driver, CUgraphExec instance, CUgraph graph, struct graph_call *call);
-void graph_end(const struct driver *driver, const struct graph_call *call);
+void graph_end(const struct driver *driver, const struct graph_call *call, CUresult result);
 
 /* Whether any instantiated graph allocates memory: else graph_begin has nothing to do. */
 bool graphs_allocate(void);

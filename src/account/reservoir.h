@@ -27,9 +27,10 @@ struct reservoir {
     _Atomic(uint64_t) changes; /* counts calls and corrections; read without the lock too */
     _Atomic(bool) ended;       /* destroyed, and memory of it is still handed out */
     uint32_t calls;            /* under way */
-    uint32_t live;             /* pointers handed out; of pools */
-    uint8_t device;            /* as this process numbers them */
-    uint8_t kind;              /* LEDGER_KIND_POOL or LEDGER_KIND_GRAPH */
+    bool alone;     /* the one call under way counts on room that another could take: nobody else may begin */
+    uint32_t live;  /* pointers handed out; of pools */
+    uint8_t device; /* as this process numbers them */
+    uint8_t kind;   /* LEDGER_KIND_POOL or LEDGER_KIND_GRAPH */
 };
 
 /* Bytes in whole steps; UINT64_MAX where that passes what 64 bits hold. */

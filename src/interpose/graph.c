@@ -36,7 +36,7 @@ static CUresult instantiate(CUgraphExec *instance, const struct making *making, 
     if (!uploads || graph_begin(driver, NULL, making->graph, &charge)) {
         result = call(driver, instance, making);
         if (uploads)
-            graph_end(driver, &charge);
+            graph_end(driver, &charge, result);
         if (result == CUDA_SUCCESS)
             graph_instantiated(driver, making->graph, *instance, uploads);
     }
@@ -131,7 +131,7 @@ static CUresult launch(const struct driver *driver, launch_call *real, CUgraphEx
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
     if (graph_begin(driver, instance, NULL, &charge)) {
         result = real(instance, stream);
-        graph_end(driver, &charge);
+        graph_end(driver, &charge, result);
     }
     gate_leave();
     return result;

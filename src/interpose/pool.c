@@ -63,7 +63,7 @@ static CUresult allocate_charged(const struct driver *driver, const struct reque
     struct pool_call charge;
     if (pointer == NULL || !pool_find(driver, request, &pool, &ordinal))
         return call(driver, request, pointer);
-    if (!pool_begin(pool, ordinal, request->bytes, &charge))
+    if (!pool_begin(driver, pool, ordinal, request->bytes, &charge))
         return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = call(driver, request, &taken);
     bool kept = pool_end(driver, &charge, result, result == CUDA_SUCCESS ? taken : 0, request->bytes);

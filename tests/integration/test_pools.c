@@ -185,9 +185,13 @@ static void graph_costs_when_it_is_launched(void **state)
     holds(stage, 0);
     client_expect(&a, "ok", "upload 1");
     holds(stage, 64 * MIB);
+    client_expect(&a, "ok", "graphtrim");
+    client_expect(&a, "ok", "graph 3 %llu 2 0 0", 40 * MIB);
+    client_expect(&a, "ok", "launch 3");
+    holds(stage, 128 * MIB); /* holes are not joined */
     client_expect(&a, "ok", "capture 2 %llu", 12 * MIB);
     client_expect(&a, "ok 0", "reserved"); /* captured allocations are the graph's, not the pool's */
-    holds(stage, 64 * MIB);
+    holds(stage, 128 * MIB);
     program_end(stage, &a, 8 * GIB);
 }
 
