@@ -95,17 +95,18 @@ static void array_fill(CUarray array, CUcontext context, const CUDA_ARRAY3D_DESC
 }
 
 /* Takes the bytes of something with these flags; *address stays 0 where it holds nothing. */
-static CUresult backing_take(CUcontext context, unsigned flags, uint64_t bytes, uint64_t *address)
+static CUresult backing_take(CUcontext context, unsigned flags, uint64_t bytes, CUresult after, uint64_t *address)
 {
-    return flags & NO_BACKING ? CUDA_SUCCESS : memory_allocate(context, bytes, false, false, address);
+    return flags & NO_BACKING ? after : memory_make(context, bytes, false, false, after, address);
 }
 
-static CUresult array_create(CUcontext context, CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor)
+static CUresult array_create(CUcontext context, CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor,
+                             CUresult after)
 {
     uint64_t address = 0;
     if (!array_descriptor_is_valid(descriptor))
         return CUDA_ERROR_INVALID_VALUE;
-    CUresult result = backing_take(context, descriptor->Flags, array_layout_of(descriptor).bytes, &address);
+    CUresult result = backing_take(context, descriptor->Flags, array_layout_of(descriptor).bytes, after, &address);
     if (result != CUDA_SUCCESS)
         return result;
     sim_lock();
@@ -123,13 +124,15 @@ static CUresult array_create(CUcontext context, CUarray *array, const CUDA_ARRAY
 
 SIM_API CUresult cuArray3DCreate_v2(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor)
 {
-    SIM_ENTER_CONTEXT(context);
-    return array && descriptor ? array_create(context, array, descriptor) : CUDA_ERROR_INVALID_VALUE;
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
+    return array && descriptor ? array_create(context, array, descriptor, after) : CUDA_ERROR_INVALID_VALUE;
 }
 
 SIM_API CUresult cuArray3DCreate(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR_v1 *descriptor)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     if (!array || !descriptor)
         return CUDA_ERROR_INVALID_VALUE;
     CUDA_ARRAY3D_DESCRIPTOR wide = {.Width = descriptor->Width,
@@ -138,31 +141,33 @@ SIM_API CUresult cuArray3DCreate(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR_v
                                     .Format = descriptor->Format,
                                     .NumChannels = descriptor->NumChannels,
                                     .Flags = descriptor->Flags};
-    return array_create(context, array, &wide);
+    return array_create(context, array, &wide, after);
 }
 
 SIM_API CUresult cuArrayCreate_v2(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *descriptor)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     if (!array || !descriptor)
         return CUDA_ERROR_INVALID_VALUE;
     CUDA_ARRAY3D_DESCRIPTOR wide = {.Width = descriptor->Width,
                                     .Height = descriptor->Height,
                                     .Format = descriptor->Format,
                                     .NumChannels = descriptor->NumChannels};
-    return array_create(context, array, &wide);
+    return array_create(context, array, &wide, after);
 }
 
 SIM_API CUresult cuArrayCreate(CUarray *array, const CUDA_ARRAY_DESCRIPTOR_v1 *descriptor)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     if (!array || !descriptor)
         return CUDA_ERROR_INVALID_VALUE;
     CUDA_ARRAY3D_DESCRIPTOR wide = {.Width = descriptor->Width,
                                     .Height = descriptor->Height,
                                     .Format = descriptor->Format,
                                     .NumChannels = descriptor->NumChannels};
-    return array_create(context, array, &wide);
+    return array_create(context, array, &wide, after);
 }
 
 /* A level goes with its mipmapped array and not before. */
@@ -271,13 +276,14 @@ static uint64_t levels_bytes(const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned
 SIM_API CUresult cuMipmappedArrayCreate(CUmipmappedArray *mipmap, const CUDA_ARRAY3D_DESCRIPTOR *descriptor,
                                         unsigned levels)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     uint64_t address = 0;
     if (!mipmap || !descriptor || levels == 0 || !array_descriptor_is_valid(descriptor))
         return CUDA_ERROR_INVALID_VALUE;
     if (levels > array_level_limit(descriptor)) /* as many as there are */
         levels = array_level_limit(descriptor);
-    CUresult result = backing_take(context, descriptor->Flags, levels_bytes(descriptor, levels), &address);
+    CUresult result = backing_take(context, descriptor->Flags, levels_bytes(descriptor, levels), after, &address);
     if (result != CUDA_SUCCESS)
         return result;
     sim_lock();

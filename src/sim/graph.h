@@ -123,6 +123,7 @@ void allocation_over(struct graph_allocation *allocation);
 bool capture_work(CUstream stream, const struct graph_work *work, CUresult *result);
 bool capture_allocate(CUstream stream, CUDA_MEM_ALLOC_NODE_PARAMS *parameters, CUresult *result);
 bool capture_free(CUstream stream, uint64_t address, CUresult *result);
+bool capture_is_on(CUstream stream);
 /* A call that cannot be captured, on a stream (900 where that captures) / on a context's streams / that may not be made
  * while others capture, unless the thread says that it knows better. Each ends the capture that it meets. No lock. */
 CUresult capture_refuse(CUstream stream);

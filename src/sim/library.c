@@ -151,7 +151,7 @@ static CUresult library_module(CUlibrary library, CUcontext context, CUmodule *m
     if (!live)
         return CUDA_ERROR_INVALID_HANDLE;
     *module = found;
-    return found ? CUDA_SUCCESS : module_load(context, bytes, library, module);
+    return found ? CUDA_SUCCESS : module_load(context, bytes, library, CUDA_SUCCESS, module);
 }
 
 SIM_API CUresult cuLibraryGetModule(CUmodule *module, CUlibrary library)

@@ -342,9 +342,7 @@ void span_release(struct span *span)
     span->block = NULL;
 }
 
-/* Memory made, and on order unmade. */
-static CUresult memory_make(CUcontext context, uint64_t bytes, bool managed, bool low, CUresult after,
-                            uint64_t *address)
+CUresult memory_make(CUcontext context, uint64_t bytes, bool managed, bool low, CUresult after, uint64_t *address)
 {
     uint64_t taken = 0;
     CUresult result = memory_allocate(context, bytes, managed, low, &taken);

@@ -163,10 +163,10 @@ uint64_t image_bytes(const void *image)
 /* The driver keeps some room for what is small: modules without large variables cost nothing (measured). */
 enum { FREE_BYTES = 1 << 20 };
 
-CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUmodule *module)
+CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUresult after, CUmodule *module)
 {
     uint64_t address = 0;
-    CUresult result = bytes > FREE_BYTES ? memory_allocate(context, bytes, false, false, &address) : CUDA_SUCCESS;
+    CUresult result = bytes > FREE_BYTES ? memory_make(context, bytes, false, false, after, &address) : after;
     if (result != CUDA_SUCCESS)
         return result;
     sim_lock();
@@ -193,42 +193,47 @@ CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUmod
     return CUDA_SUCCESS;
 }
 
-static CUresult image_load(CUcontext context, CUmodule *module, const void *image)
+static CUresult image_load(CUcontext context, CUmodule *module, const void *image, CUresult after)
 {
     if (!module || !image)
         return CUDA_ERROR_INVALID_VALUE;
-    return *(const char *)image ? module_load(context, image_bytes(image), NULL, module) : CUDA_ERROR_INVALID_IMAGE;
+    return *(const char *)image ? module_load(context, image_bytes(image), NULL, after, module)
+                                : CUDA_ERROR_INVALID_IMAGE;
 }
 
 SIM_API CUresult cuModuleLoadData(CUmodule *module, const void *image)
 {
-    SIM_ENTER_CONTEXT(context);
-    return image_load(context, module, image);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
+    return image_load(context, module, image, after);
 }
 
 SIM_API CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned count, int *options, void **values)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     if (count && (!options || !values))
         return CUDA_ERROR_INVALID_VALUE;
-    return image_load(context, module, image);
+    return image_load(context, module, image, after);
 }
 
 SIM_API CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
 {
-    SIM_ENTER_CONTEXT(context);
-    return image_load(context, module, image);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
+    return image_load(context, module, image, after);
 }
 
 SIM_API CUresult cuModuleLoad(CUmodule *module, const char *path)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     struct stat status;
     if (!module || !path)
         return CUDA_ERROR_INVALID_VALUE;
     if (stat(path, &status) != 0)
         return CUDA_ERROR_FILE_NOT_FOUND;
-    return status.st_size > 0 ? module_load(context, sim_process.options.module_bytes, NULL, module)
+    return status.st_size > 0 ? module_load(context, sim_process.options.module_bytes, NULL, after, module)
                               : CUDA_ERROR_INVALID_IMAGE;
 }
 

@@ -13,7 +13,7 @@ struct kernel;
 uint64_t image_bytes(const void *image);
 
 /* Loads a module of so many bytes; `library` NULL: by itself. */
-CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUmodule *module);
+CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUresult after, CUmodule *module);
 
 /* The live module of a library in a context, or NULL. */
 CUmodule module_of_library(CUlibrary library, CUcontext context);

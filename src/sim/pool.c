@@ -198,7 +198,8 @@ static bool pool_capture(CUmemoryPool pool, CUdevice device, uint64_t bytes, CUs
 }
 
 /* Nothing of nothing is no error, as measured. */
-static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, CUstream stream, CUdeviceptr *address)
+static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, CUstream stream, CUresult after,
+                              CUdeviceptr *address)
 {
     uint64_t taken = 0;
     CUcontext context;
@@ -212,6 +213,8 @@ static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, C
     sim_unlock();
     if (unknown)
         return CUDA_ERROR_INVALID_VALUE;
+    if (after != CUDA_SUCCESS && capture_is_on(stream)) /* a node cannot be taken back */
+        return after;
     if (pool_capture(pool, context->device, bytes, stream, address, &result))
         return result;
     result = capture_forbid();
@@ -231,6 +234,10 @@ static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, C
         result = taken ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
     }
     sim_unlock();
+    if (result == CUDA_SUCCESS && after != CUDA_SUCCESS) {
+        memory_free(taken);
+        return after;
+    }
     if (result == CUDA_SUCCESS)
         *address = taken;
     return result;
@@ -238,14 +245,14 @@ static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, C
 
 SIM_API CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream stream)
 {
-    SIM_ENTER();
-    return pool_allocate(NULL, true, bytes, stream, address);
+    SIM_ENTER_MAKING(after);
+    return pool_allocate(NULL, true, bytes, stream, after, address);
 }
 
 SIM_API CUresult cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUmemoryPool pool, CUstream stream)
 {
-    SIM_ENTER();
-    return pool_allocate(pool, false, bytes, stream, address);
+    SIM_ENTER_MAKING(after);
+    return pool_allocate(pool, false, bytes, stream, after, address);
 }
 
 SIM_API CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties)

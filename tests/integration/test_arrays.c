@@ -207,8 +207,8 @@ static void failing_calls_leave_the_books_as_they_were(void **state)
     struct stage *stage = *state;
     struct client a;
     objects_start(stage, &a, NULL,
-                  "fault=cuArray3DCreate_v2:999@2,fault=cuMipmappedArrayCreate:2@1,fault=cuArrayDestroy:700@1,"
-                  "fault=cuMipmappedArrayDestroy:700@1,fault=cuArray3DCreate_v2:700@2");
+                  "fail=cuArray3DCreate_v2:2:999,fail=cuMipmappedArrayCreate:1:2,fail=cuArrayDestroy:1:700,"
+                  "fail=cuMipmappedArrayDestroy:1:700,fail=cuArray3DCreate_v2:3:700");
     client_expect(&a, "ok", "array 0 2048 2048 0 0x20 1 0");
     client_expect(&a, "error 999", "array 1 2048 2048 0 0x20 1 0");
     client_expect(&a, "error 700", "array 1 64 64 0 0x20 1 0");
