@@ -125,6 +125,54 @@ struct array_ending {
 void array_ending_begin(uint64_t handle, struct array_ending *ending);
 void array_ending_end(const struct array_ending *ending, bool gone);
 
+/* --- modules, libraries, limits, green contexts ------------------------------------------------------------------------- */
+
+/* A call that takes what nobody can compute: asked for as far as it was predicted, measured around the call, charged after. */
+struct measured_charge {
+    struct charge charge; /* bytes: asked for, and in flight */
+    struct drift before;
+};
+
+/* Before the call, for the current context; 0 predicted bytes are not asked for. As account_ask. */
+bool measured_ask(const struct driver *driver, enum ledger_kind kind, uint64_t bytes, struct measured_charge *measured,
+                  bool *passes);
+
+/* The same for a device's primary context, of which a green one is made. False with *passes: it is not there yet. */
+bool measured_ask_primary(CUdevice ordinal, uint64_t bytes, struct measured_charge *measured, bool *passes);
+
+/* The driver refused. */
+void measured_abandon(const struct measured_charge *measured);
+
+/* What the call took, in whole blocks; what was predicted where the card cannot say. Once after each call that succeeded. */
+uint64_t measured_cost(struct measured_charge *measured);
+
+/* Asks for what it took beyond the prediction. False: out of memory; the caller undoes the call, then account_abandon. */
+bool measured_extend(struct measured_charge *measured, uint64_t bytes);
+
+/* Remembers what it took under its handle; the free of that (account_freed) or the end of its context credits it. */
+void measured_record(const struct measured_charge *measured, uint64_t handle, uint64_t bytes);
+
+/* The same for what belongs to the context and goes with it alone; added to what is there. */
+enum context_part {
+    CONTEXT_STACKS = 1,
+    CONTEXT_OTHER = 3,
+};
+void measured_record_context(const struct measured_charge *measured, enum context_part part, uint64_t bytes);
+
+/* What a limit of so many bytes of stack takes more than the current context has for stacks: at once, for all threads that can be
+ * resident, beyond what a context comes with. Measured on an H100: 16384 cost (16384 - 1024) * 132 * 2048 bytes. */
+enum { CONTEXT_STACK_BYTES = 1024 };
+uint64_t stacks_cost(const struct driver *driver, size_t bytes);
+
+/* A library was loaded, charged by account_ask. It takes memory at its first use (measured), which may be a launch that nobody
+ * sees, so it is charged from its load to its unload. */
+void library_record(const struct charge *charge, uint64_t handle);
+
+/* The context of a green one: what is allocated in it belongs to the device's primary context. / Its device. / It is gone. */
+void green_remember(CUcontext context, CUdevice ordinal);
+bool green_find(CUcontext context, CUdevice *ordinal);
+void green_forget(CUcontext context);
+
 /* --- contexts -------------------------------------------------------------------------------------------------------- */
 
 /* Contexts are made and ended one at a time in a process: between a begin and its end no other thread of it does either. */

@@ -12,6 +12,7 @@
 #include "platform/testpoint.h"
 
 enum { PAGE_SHIFT = 12, FIRST_PLACES = 256 };
+#define FIRST_NAME ((memory_name)1 << 32) /* place 0, its first life */
 
 /* --- pieces of memory ------------------------------------------------------------------------------------------------- */
 
@@ -62,7 +63,7 @@ static memory_name memory_add(struct handles *handles, unsigned device, uint64_t
 }
 
 /* Whether the descriptor still is what was exported. A number that leads to the same device again would be taken for it: the
- * driver opens no such descriptor but by another export, which we see (handle_exported). Never asks a file system. */
+ * driver opens no such descriptor but by another export, which we see (handle_export_end). Never asks a file system. */
 static bool export_is_open(const struct export *export)
 {
     struct statx seen;
@@ -182,12 +183,12 @@ static void value_enter(struct account *account, uint64_t handle, memory_name na
         references_drop(account, before, references);
 }
 
-void handle_record(const struct charge *charge, uint64_t handle)
+bool handle_record(const struct charge *charge, uint64_t handle)
 {
     struct account *account = account_get();
     TESTPOINT("handle.driver_returned");
     if (account == NULL)
-        return;
+        return false;
     brief_lock_take(&account->books);
     books_settle(account, charge->device, charge->kind, charge->bytes, charge->bytes);
     ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
@@ -198,6 +199,7 @@ void handle_record(const struct charge *charge, uint64_t handle)
     TESTPOINT("handle.recorded");
     if (name == 0)
         log_line(LOG_WARN, "no memory for the books: memory of cuMemCreate stays charged until its process ends");
+    return name == FIRST_NAME;
 }
 
 void handle_forget(uint64_t handle)
@@ -411,6 +413,14 @@ static struct export *export_find(const struct handles *handles, const struct sh
     return NULL;
 }
 
+/* The descriptor is closed. */
+static void export_close(struct account *account, struct export *export)
+{
+    memory_name name = export->name;
+    export_remove(&account->handles, (uint32_t)(export - account->handles.exports));
+    references_drop(account, name, 0);
+}
+
 static void export_add(struct account *account, memory_name name, const struct shareable *shareable)
 {
     struct handles *handles = &account->handles;
@@ -420,11 +430,8 @@ static void export_add(struct account *account, memory_name name, const struct s
     struct statx seen;
     if (memory == NULL || (there != NULL && !shareable->is_descriptor))
         return;
-    if (there != NULL) { /* a descriptor's number that comes again was closed before */
-        memory_name before = there->name;
-        export_remove(handles, (uint32_t)(there - handles->exports));
-        references_drop(account, before, 0);
-    }
+    if (there != NULL) /* a descriptor's number that comes again was closed before */
+        export_close(account, there);
     if (shareable->is_descriptor) {
         if (statx(shareable->descriptor, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &seen) != 0)
             return;
@@ -514,9 +521,18 @@ static void holder_end(const struct driver *driver, bool buffer, memory_name nam
     brief_lock_give(&account->books);
 }
 
-void external_import_end(const struct driver *driver, memory_name name, uint64_t external, bool imported)
+void external_import_end(const struct driver *driver, memory_name name, uint64_t external, bool imported,
+                         const struct shareable *taken)
 {
+    struct account *account = account_get();
     holder_end(driver, false, name, external, imported);
+    if (account == NULL || !imported)
+        return;
+    brief_lock_take(&account->books);
+    struct export *export = export_find(&account->handles, taken);
+    if (export != NULL)
+        export_close(account, export);
+    brief_lock_give(&account->books);
 }
 
 memory_name external_destroy_begin(uint64_t external)

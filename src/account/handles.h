@@ -27,8 +27,9 @@
 /* Names a piece of memory across a driver's call: its index and which life of that index. 0: none that we know. */
 typedef uint64_t memory_name;
 
-/* cuMemCreate has returned `handle` for what was asked for: it is known, and the bytes have landed. */
-void handle_record(const struct charge *charge, uint64_t handle);
+/* cuMemCreate has returned `handle` for what was asked for: it is known, and the bytes have landed. Returns whether it is the
+ * first of this process, which may hold memory so without ever having had a context. */
+bool handle_record(const struct charge *charge, uint64_t handle);
 
 /* The driver gave that value to something that is not charged: what we know by it ended by a way that we do not see. */
 void handle_forget(uint64_t handle);
@@ -68,9 +69,10 @@ void handle_export_end(memory_name name, const struct shareable *shareable, bool
 memory_name handle_import_begin(const struct shareable *shareable);
 void handle_import_end(memory_name name, uint64_t handle, bool imported);
 
-/* Around cuImportExternalMemory (after handle_import_begin), cuDestroyExternalMemory and cuExternalMemoryGetMappedBuffer,
+/* Around cuImportExternalMemory (after handle_import_begin; the driver closes the descriptor that it is given), cuDestroyExternalMemory and cuExternalMemoryGetMappedBuffer,
  * whose buffers cuMemFree ends. All of it ends with the context that is current. */
-void external_import_end(const struct driver *driver, memory_name name, uint64_t external, bool imported);
+void external_import_end(const struct driver *driver, memory_name name, uint64_t external, bool imported,
+                         const struct shareable *taken);
 memory_name external_destroy_begin(uint64_t external);
 void external_destroy_end(memory_name name, uint64_t external, bool destroyed);
 memory_name external_buffer_begin(uint64_t external);

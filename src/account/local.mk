@@ -9,6 +9,8 @@ account_sources = \
     src/account/contexts.c \
     src/account/drift.c \
     src/account/follow.c \
+    src/account/image_cost.c src/account/image_cost.h \
+    src/account/modules.c \
     src/account/graphs.c \
     src/account/handles.c src/account/handles.h \
     src/account/overhead.c \

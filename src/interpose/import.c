@@ -71,7 +71,7 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, vo
 CUresult cuImportExternalMemory(CUexternalMemory *external, const CUDA_EXTERNAL_MEMORY_HANDLE_DESC *description)
 {
     const struct driver *driver = driver_get();
-    struct shareable shareable;
+    struct shareable shareable = {.descriptor = -1};
     memory_name name = 0;
     if (driver == NULL || driver->cuImportExternalMemory == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
@@ -81,7 +81,8 @@ CUresult cuImportExternalMemory(CUexternalMemory *external, const CUDA_EXTERNAL_
         shareable_read(NULL, description->handle.fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, &shareable))
         name = handle_import_begin(&shareable);
     CUresult result = driver->cuImportExternalMemory(external, description);
-    external_import_end(driver, name, result == CUDA_SUCCESS ? (uintptr_t)*external : 0, result == CUDA_SUCCESS);
+    external_import_end(driver, name, result == CUDA_SUCCESS ? (uintptr_t)*external : 0, result == CUDA_SUCCESS,
+                        &shareable);
     gate_leave();
     return result;
 }

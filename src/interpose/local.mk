@@ -10,7 +10,9 @@ interpose_sources = \
     src/interpose/hooks.def src/interpose/hooks.h \
     src/interpose/import.c \
     src/interpose/init.c \
+    src/interpose/limit.c \
     src/interpose/linear.c \
+    src/interpose/module.c \
     src/interpose/nvml.c src/interpose/nvml_hooks.def \
     src/interpose/pool.c \
     src/interpose/preload.c \

@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "account/handles.h"
+#include "evict/agent.h"
 #include "interpose/gate.h"
 #include "interpose/hooks.h"
 
@@ -16,10 +17,10 @@ static CUresult create_charged(const struct driver *driver, CUmemGenericAllocati
     if (!account_ask_device(prop->location.id, LEDGER_KIND_VMM, bytes, &charge, &passes))
         return passes ? driver->cuMemCreate(handle, bytes, prop, flags) : CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = driver->cuMemCreate(handle, bytes, prop, flags);
-    if (result == CUDA_SUCCESS)
-        handle_record(&charge, *handle);
-    else
+    if (result != CUDA_SUCCESS)
         account_abandon(&charge);
+    else if (handle_record(&charge, *handle))
+        agent_start();
     return result;
 }
 

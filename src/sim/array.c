@@ -95,20 +95,25 @@ static void array_fill(CUarray array, CUcontext context, const CUDA_ARRAY3D_DESC
 }
 
 /* Takes the bytes of something with these flags; *address stays 0 where it holds nothing. */
-static CUresult backing_take(CUcontext context, unsigned flags, uint64_t bytes, CUresult after, uint64_t *address)
+static CUresult backing_take(CUcontext context, unsigned flags, uint64_t bytes, uint64_t *address)
 {
-    return flags & NO_BACKING ? after : memory_make(context, bytes, false, false, after, address);
+    return flags & NO_BACKING ? CUDA_SUCCESS : memory_allocate(context, bytes, false, false, address);
 }
 
+/* `after`: the error that the call is to end with, all undone. */
 static CUresult array_create(CUcontext context, CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor,
                              CUresult after)
 {
     uint64_t address = 0;
     if (!array_descriptor_is_valid(descriptor))
         return CUDA_ERROR_INVALID_VALUE;
-    CUresult result = backing_take(context, descriptor->Flags, array_layout_of(descriptor).bytes, after, &address);
+    CUresult result = backing_take(context, descriptor->Flags, array_layout_of(descriptor).bytes, &address);
     if (result != CUDA_SUCCESS)
         return result;
+    if (after != CUDA_SUCCESS) {
+        memory_free(address);
+        return after;
+    }
     sim_lock();
     CUarray made = array_handle();
     if (made)
@@ -283,9 +288,13 @@ SIM_API CUresult cuMipmappedArrayCreate(CUmipmappedArray *mipmap, const CUDA_ARR
         return CUDA_ERROR_INVALID_VALUE;
     if (levels > array_level_limit(descriptor)) /* as many as there are */
         levels = array_level_limit(descriptor);
-    CUresult result = backing_take(context, descriptor->Flags, levels_bytes(descriptor, levels), after, &address);
+    CUresult result = backing_take(context, descriptor->Flags, levels_bytes(descriptor, levels), &address);
     if (result != CUDA_SUCCESS)
         return result;
+    if (after != CUDA_SUCCESS) {
+        memory_free(address);
+        return after;
+    }
     sim_lock();
     CUmipmappedArray made = mipmap_handle();
     if (made) {

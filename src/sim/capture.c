@@ -122,17 +122,6 @@ bool capture_work(CUstream stream, const struct graph_work *work, CUresult *resu
     return capture;
 }
 
-bool capture_is_on(CUstream stream)
-{
-    struct capture_tail *tail;
-    if (captures_none())
-        return false;
-    sim_lock();
-    bool on = capture_of(stream, &tail) != NULL;
-    sim_unlock();
-    return on;
-}
-
 bool capture_allocate(CUstream stream, CUDA_MEM_ALLOC_NODE_PARAMS *parameters, CUresult *result)
 {
     struct capture_tail *tail;
@@ -167,6 +156,17 @@ bool capture_free(CUstream stream, uint64_t address, CUresult *result)
     }
     sim_unlock();
     return capture;
+}
+
+bool capture_is_on(CUstream stream)
+{
+    struct capture_tail *tail;
+    if (captures_none())
+        return false;
+    sim_lock();
+    bool on = capture_of(stream, &tail);
+    sim_unlock();
+    return on;
 }
 
 CUresult capture_refuse(CUstream stream)

@@ -118,7 +118,8 @@ static CUresult exec_make(CUgraph graph, uint64_t flags, CUgraphExec *exec)
     return CUDA_SUCCESS;
 }
 
-static CUresult graph_instantiate(CUgraphExec *exec, CUgraph graph, uint64_t flags)
+/* With an error that was ordered for afterwards what was made is ended. */
+static CUresult graph_instantiate(CUgraphExec *exec, CUgraph graph, uint64_t flags, CUresult after)
 {
     const uint64_t known =
         CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH | CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
@@ -129,6 +130,11 @@ static CUresult graph_instantiate(CUgraphExec *exec, CUgraph graph, uint64_t fla
         return CUDA_ERROR_NOT_SUPPORTED; /* kernels cannot launch graphs here */
     sim_lock();
     CUresult result = exec_make(graph, flags, &made);
+    if (result == CUDA_SUCCESS && after != CUDA_SUCCESS) {
+        graph->execs--;
+        (void)exec_end(made); /* the graph holds its layouts too */
+        result = after;
+    }
     sim_unlock();
     if (result == CUDA_SUCCESS)
         *exec = made;
@@ -138,9 +144,10 @@ static CUresult graph_instantiate(CUgraphExec *exec, CUgraph graph, uint64_t fla
 SIM_API CUresult cuGraphInstantiate(CUgraphExec *exec, CUgraph graph, CUgraphNode *error_node, char *log,
                                     size_t log_bytes)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     (void)context;
-    CUresult result = graph_instantiate(exec, graph, 0);
+    CUresult result = graph_instantiate(exec, graph, 0, after);
     if (error_node)
         *error_node = NULL;
     if (log && log_bytes > 0)
@@ -151,9 +158,10 @@ SIM_API CUresult cuGraphInstantiate(CUgraphExec *exec, CUgraph graph, CUgraphNod
 SIM_API CUresult cuGraphInstantiate_v2(CUgraphExec *exec, CUgraph graph, CUgraphNode *error_node, char *log,
                                        size_t log_bytes)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     (void)context;
-    CUresult result = graph_instantiate(exec, graph, 0);
+    CUresult result = graph_instantiate(exec, graph, 0, after);
     if (error_node)
         *error_node = NULL;
     if (log && log_bytes > 0)
@@ -163,9 +171,10 @@ SIM_API CUresult cuGraphInstantiate_v2(CUgraphExec *exec, CUgraph graph, CUgraph
 
 SIM_API CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned long long flags)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     (void)context;
-    return graph_instantiate(exec, graph, flags);
+    return graph_instantiate(exec, graph, flags, after);
 }
 
 /* Backs the memory of an exec and keeps it from others until layouts_leave. */
@@ -203,7 +212,8 @@ static bool exec_enter(CUgraphExec exec)
     return live;
 }
 
-static CUresult exec_upload(CUgraphExec exec, CUstream stream)
+/* With an error that was ordered for afterwards, what the reserve has grown by stays, as where the card has no more. */
+static CUresult exec_upload(CUgraphExec exec, CUstream stream, CUresult after)
 {
     CUcontext context;
     CUresult result = stream_check(stream, &context);
@@ -218,21 +228,22 @@ static CUresult exec_upload(CUgraphExec exec, CUstream stream)
     layouts_leave(exec);
     sim_unlock();
     pthread_mutex_unlock(&exec->turn);
-    return result;
+    return result == CUDA_SUCCESS ? after : result;
 }
 
 SIM_API CUresult cuGraphInstantiateWithParams(CUgraphExec *exec, CUgraph graph,
                                               CUDA_GRAPH_INSTANTIATE_PARAMS *parameters)
 {
-    SIM_ENTER_CONTEXT(context);
+    SIM_ENTER_MAKING(after);
+    SIM_CONTEXT(context);
     (void)context;
     const uint64_t upload = CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD;
     CUgraphExec made = NULL;
     if (!exec || !parameters)
         return CUDA_ERROR_INVALID_VALUE;
-    CUresult result = graph_instantiate(&made, graph, parameters->flags & ~upload);
+    CUresult result = graph_instantiate(&made, graph, parameters->flags & ~upload, after);
     if (result == CUDA_SUCCESS && parameters->flags & upload) {
-        result = exec_upload(made, parameters->hUploadStream);
+        result = exec_upload(made, parameters->hUploadStream, CUDA_SUCCESS);
         if (result != CUDA_SUCCESS) {
             sim_lock();
             graph->execs--;
@@ -250,8 +261,8 @@ SIM_API CUresult cuGraphInstantiateWithParams(CUgraphExec *exec, CUgraph graph,
 
 SIM_API CUresult cuGraphUpload(CUgraphExec exec, CUstream stream)
 {
-    SIM_ENTER();
-    return exec_upload(exec, stream);
+    SIM_ENTER_MAKING(after);
+    return exec_upload(exec, stream, after);
 }
 
 static bool exec_has_layout(CUgraphExec exec, const struct graph_layout *layout)
@@ -307,7 +318,8 @@ static CUresult work_run(const struct graph_work *work)
     }
 }
 
-static CUresult exec_launch(CUgraphExec exec, CUstream stream)
+/* The same of a launch, which then runs nothing. */
+static CUresult exec_launch(CUgraphExec exec, CUstream stream, CUresult after)
 {
     CUcontext context;
     CUresult result = stream_check(stream, &context), done = CUDA_SUCCESS;
@@ -321,6 +333,7 @@ static CUresult exec_launch(CUgraphExec exec, CUstream stream)
     result = launch_check(exec);
     if (result == CUDA_SUCCESS) {
         result = layouts_enter(exec);
+        result = result == CUDA_SUCCESS ? after : result;
         if (result != CUDA_SUCCESS)
             layouts_leave(exec);
     }
@@ -340,8 +353,8 @@ static CUresult exec_launch(CUgraphExec exec, CUstream stream)
 
 SIM_API CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream)
 {
-    SIM_ENTER();
-    return exec_launch(exec, stream);
+    SIM_ENTER_MAKING(after);
+    return exec_launch(exec, stream, after);
 }
 
 SIM_API CUresult cuGraphExecDestroy(CUgraphExec exec)

@@ -168,7 +168,7 @@ static CUresult green_make(CUgreenCtx made, CUdevResourceDesc description, CUcon
 
 SIM_API CUresult cuGreenCtxCreate(CUgreenCtx *green, CUdevResourceDesc description, CUdevice device, unsigned flags)
 {
-    SIM_ENTER();
+    SIM_ENTER_MAKING(after);
     CUcontext parent;
     if (!green || !description || flags != CU_GREEN_CTX_DEFAULT_STREAM)
         return CUDA_ERROR_INVALID_VALUE;
@@ -177,7 +177,11 @@ SIM_API CUresult cuGreenCtxCreate(CUgreenCtx *green, CUdevResourceDesc descripti
         return result;
     CUgreenCtx made = calloc(1, sizeof(*made));
     sim_lock();
-    result = made ? green_make(made, description, parent) : CUDA_ERROR_OUT_OF_MEMORY;
+    if (after !=
+        CUDA_SUCCESS) /* undone by not doing it: what one takes is not given back while the primary one lives */
+        result = after;
+    else
+        result = made ? green_make(made, description, parent) : CUDA_ERROR_OUT_OF_MEMORY;
     sim_unlock();
     if (result != CUDA_SUCCESS) {
         free(made);

@@ -39,8 +39,10 @@ static bool kernel_is_live(CUkernel kernel)
     return known && library_is_live(known->library);
 }
 
-static CUresult library_load(CUlibrary *library, uint64_t bytes)
+static CUresult library_load(CUlibrary *library, uint64_t bytes, CUresult after)
 {
+    if (after != CUDA_SUCCESS)
+        return after;
     sim_lock();
     CUlibrary made = libraries;
     while (made && made->loaded)
@@ -64,25 +66,26 @@ SIM_API CUresult cuLibraryLoadData(CUlibrary *library, const void *image, CUjit_
                                    unsigned count, CUlibraryOption *library_options, void **library_values,
                                    unsigned library_count)
 {
-    SIM_ENTER();
+    SIM_ENTER_MAKING(after);
     if (!library || !image || (count && (!options || !values)) ||
         (library_count && (!library_options || !library_values)))
         return CUDA_ERROR_INVALID_VALUE;
-    return *(const char *)image ? library_load(library, image_bytes(image)) : CUDA_ERROR_INVALID_IMAGE;
+    return *(const char *)image ? library_load(library, image_bytes(image), after) : CUDA_ERROR_INVALID_IMAGE;
 }
 
 SIM_API CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_option *options, void **values,
                                        unsigned count, CUlibraryOption *library_options, void **library_values,
                                        unsigned library_count)
 {
-    SIM_ENTER();
+    SIM_ENTER_MAKING(after);
     struct stat status;
     if (!library || !path || (count && (!options || !values)) ||
         (library_count && (!library_options || !library_values)))
         return CUDA_ERROR_INVALID_VALUE;
     if (stat(path, &status) != 0)
         return CUDA_ERROR_FILE_NOT_FOUND;
-    return status.st_size > 0 ? library_load(library, sim_process.options.module_bytes) : CUDA_ERROR_INVALID_IMAGE;
+    return status.st_size > 0 ? library_load(library, sim_process.options.module_bytes, after)
+                              : CUDA_ERROR_INVALID_IMAGE;
 }
 
 SIM_API CUresult cuLibraryUnload(CUlibrary library)
@@ -151,7 +154,7 @@ static CUresult library_module(CUlibrary library, CUcontext context, CUmodule *m
     if (!live)
         return CUDA_ERROR_INVALID_HANDLE;
     *module = found;
-    return found ? CUDA_SUCCESS : module_load(context, bytes, library, CUDA_SUCCESS, module);
+    return found ? CUDA_SUCCESS : module_load(context, bytes, library, module, CUDA_SUCCESS);
 }
 
 SIM_API CUresult cuLibraryGetModule(CUmodule *module, CUlibrary library)

@@ -342,7 +342,9 @@ void span_release(struct span *span)
     span->block = NULL;
 }
 
-CUresult memory_make(CUcontext context, uint64_t bytes, bool managed, bool low, CUresult after, uint64_t *address)
+/* Memory made, and on order unmade. */
+static CUresult memory_make(CUcontext context, uint64_t bytes, bool managed, bool low, CUresult after,
+                            uint64_t *address)
 {
     uint64_t taken = 0;
     CUresult result = memory_allocate(context, bytes, managed, low, &taken);

@@ -163,12 +163,16 @@ uint64_t image_bytes(const void *image)
 /* The driver keeps some room for what is small: modules without large variables cost nothing (measured). */
 enum { FREE_BYTES = 1 << 20 };
 
-CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUresult after, CUmodule *module)
+CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUmodule *module, CUresult after)
 {
     uint64_t address = 0;
-    CUresult result = bytes > FREE_BYTES ? memory_make(context, bytes, false, false, after, &address) : after;
+    CUresult result = bytes > FREE_BYTES ? memory_allocate(context, bytes, false, false, &address) : CUDA_SUCCESS;
     if (result != CUDA_SUCCESS)
         return result;
+    if (after != CUDA_SUCCESS) {
+        memory_free(address);
+        return after;
+    }
     sim_lock();
     CUmodule made = modules;
     while (made && made->loaded)
@@ -197,7 +201,7 @@ static CUresult image_load(CUcontext context, CUmodule *module, const void *imag
 {
     if (!module || !image)
         return CUDA_ERROR_INVALID_VALUE;
-    return *(const char *)image ? module_load(context, image_bytes(image), NULL, after, module)
+    return *(const char *)image ? module_load(context, image_bytes(image), NULL, module, after)
                                 : CUDA_ERROR_INVALID_IMAGE;
 }
 
@@ -233,7 +237,7 @@ SIM_API CUresult cuModuleLoad(CUmodule *module, const char *path)
         return CUDA_ERROR_INVALID_VALUE;
     if (stat(path, &status) != 0)
         return CUDA_ERROR_FILE_NOT_FOUND;
-    return status.st_size > 0 ? module_load(context, sim_process.options.module_bytes, NULL, after, module)
+    return status.st_size > 0 ? module_load(context, sim_process.options.module_bytes, NULL, module, after)
                               : CUDA_ERROR_INVALID_IMAGE;
 }
 

@@ -12,8 +12,8 @@ struct kernel;
 /* Bytes of the card that an image takes: its global variables where it is PTX, and what the option module= says. */
 uint64_t image_bytes(const void *image);
 
-/* Loads a module of so many bytes; `library` NULL: by itself. */
-CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUresult after, CUmodule *module);
+/* Loads a module of so many bytes; `library` NULL: by itself. `after`: the error that it is to end with, all undone. */
+CUresult module_load(CUcontext context, uint64_t bytes, CUlibrary library, CUmodule *module, CUresult after);
 
 /* The live module of a library in a context, or NULL. */
 CUmodule module_of_library(CUlibrary library, CUcontext context);

@@ -197,7 +197,7 @@ static bool pool_capture(CUmemoryPool pool, CUdevice device, uint64_t bytes, CUs
     return true;
 }
 
-/* Nothing of nothing is no error, as measured. */
+/* Nothing of nothing is no error, as measured. With an error that was ordered for afterwards all is given back. */
 static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, CUstream stream, CUresult after,
                               CUdeviceptr *address)
 {
@@ -213,10 +213,9 @@ static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, C
     sim_unlock();
     if (unknown)
         return CUDA_ERROR_INVALID_VALUE;
-    if (after != CUDA_SUCCESS && capture_is_on(stream)) /* a node cannot be taken back */
-        return after;
-    if (pool_capture(pool, context->device, bytes, stream, address, &result))
-        return result;
+    if (after == CUDA_SUCCESS ? pool_capture(pool, context->device, bytes, stream, address, &result)
+                              : capture_is_on(stream)) /* a node cannot be undone */
+        return after == CUDA_SUCCESS ? result : after;
     result = capture_forbid();
     if (result != CUDA_SUCCESS)
         return result;
@@ -231,13 +230,11 @@ static CUresult pool_allocate(CUmemoryPool pool, bool current, uint64_t bytes, C
     else if (bytes > 0) {
         struct block kind = pool_kind(&pool->location, pool->type);
         taken = reservoir_take(&pool->reservoir, &kind, bytes);
-        result = taken ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+        result = taken ? after : CUDA_ERROR_OUT_OF_MEMORY;
+        if (taken && after != CUDA_SUCCESS)
+            pool_freed(&pool->reservoir, taken, NULL);
     }
     sim_unlock();
-    if (result == CUDA_SUCCESS && after != CUDA_SUCCESS) {
-        memory_free(taken);
-        return after;
-    }
     if (result == CUDA_SUCCESS)
         *address = taken;
     return result;
@@ -257,7 +254,7 @@ SIM_API CUresult cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUm
 
 SIM_API CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties)
 {
-    SIM_ENTER();
+    SIM_ENTER_MAKING(after);
     if (!pool || !properties)
         return CUDA_ERROR_INVALID_VALUE;
     CUresult result = location_check(&properties->location, properties->allocType);
@@ -269,13 +266,16 @@ SIM_API CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *prope
         return CUDA_ERROR_INVALID_VALUE;
     sim_lock();
     CUmemoryPool made = pool_new(&properties->location, properties->allocType);
-    if (made)
+    if (made) {
         made->reservoir.most_bytes = properties->maxSize;
+        made->state = after == CUDA_SUCCESS ? POOL_LIVE : POOL_UNUSED;
+    }
     sim_unlock();
     if (!made)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    *pool = made;
-    return CUDA_SUCCESS;
+    if (after == CUDA_SUCCESS)
+        *pool = made;
+    return after;
 }
 
 SIM_API CUresult cuMemPoolDestroy(CUmemoryPool pool)

@@ -177,8 +177,6 @@ CUresult span_take(struct span *span, uint64_t address, uint64_t bytes, unsigned
 void span_release(struct span *span);
 
 CUresult memory_allocate(CUcontext context, uint64_t bytes, bool managed, bool low, uint64_t *address);
-/* The same, given back at once where the call must fail after it (SIM_ENTER_MAKING). */
-CUresult memory_make(CUcontext context, uint64_t bytes, bool managed, bool low, CUresult after, uint64_t *address);
 CUresult memory_free(uint64_t address);
 /* Finds an address and bytes for an allocation in a block like the given one, a new one or (where small ones share) one
  * that is there. 0: no room. Under sim_lock. */

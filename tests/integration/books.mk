@@ -18,8 +18,13 @@ check_PROGRAMS += tests/integration/object_client
 tests_integration_object_client_SOURCES = tests/integration/object_client.c
 tests_integration_object_client_LDADD = -ldl
 
+check_PROGRAMS += tests/integration/vmm_client
+tests_integration_vmm_client_SOURCES = tests/integration/vmm_client.c
+tests_integration_vmm_client_LDADD = -ldl
+
 books_tests = tests/integration/test_arrays tests/integration/test_budget tests/integration/test_death \
-    tests/integration/test_fork tests/integration/test_moved_ledger tests/integration/test_pools
+    tests/integration/test_fork tests/integration/test_imports tests/integration/test_modules \
+    tests/integration/test_moved_ledger tests/integration/test_pools tests/integration/test_vmm
 check_PROGRAMS += $(books_tests)
 TESTS += $(books_tests)
 books_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
@@ -32,6 +37,14 @@ tests_integration_test_death_CPPFLAGS = $(books_cppflags)
 tests_integration_test_death_LDADD = $(books_libs)
 tests_integration_test_fork_CPPFLAGS = $(books_cppflags)
 tests_integration_test_fork_LDADD = $(books_libs)
+tests_integration_test_imports_SOURCES = tests/integration/test_imports.c tests/integration/books_agree.h
+tests_integration_test_imports_CPPFLAGS = $(books_cppflags)
+tests_integration_test_imports_LDADD = $(books_libs)
+tests_integration_test_vmm_SOURCES = tests/integration/test_vmm.c tests/integration/books_agree.h
+tests_integration_test_vmm_CPPFLAGS = $(books_cppflags)
+tests_integration_test_vmm_LDADD = $(books_libs)
+tests_integration_test_modules_CPPFLAGS = $(books_cppflags)
+tests_integration_test_modules_LDADD = $(books_libs)
 tests_integration_test_moved_ledger_CPPFLAGS = $(books_cppflags)
 tests_integration_test_moved_ledger_LDADD = $(books_libs)
 tests_integration_test_pools_CPPFLAGS = $(books_cppflags)

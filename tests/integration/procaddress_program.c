@@ -55,8 +55,8 @@ static void old_interface_is_never_mixed_with_the_new(void)
         void *old = asked(names[i], 2000, 0), *new = asked(names[i], 3020, 0);
         snprintf(what, sizeof(what), "%s of 3.2 is intercepted", names[i]);
         check(lies_in(new, "libcubudget"), what);
-        snprintf(what, sizeof(what), "%s of 2.0 is the driver's own", names[i]);
-        check(lies_in(old, "libcuda") && old != new, what);
+        snprintf(what, sizeof(what), "%s of 2.0 is intercepted by itself", names[i]);
+        check(lies_in(old, "libcubudget") && old != new, what);
         snprintf(what, sizeof(what), "%s of the newest version is that of 3.2", names[i]);
         check(asked(names[i], 13000, 0) == new, what);
         snprintf(what, sizeof(what), "dlsym's %s is that of 2.0", names[i]);

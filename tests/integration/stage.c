@@ -144,7 +144,7 @@ static _Noreturn void client_become(const struct stage *stage, const struct clie
     snprintf(preload, sizeof(preload), "%s/.libs/%s", build,
              terms->testpoints ? "libcubudget-testpoints.so" : "libcubudget.so");
     snprintf(simulator, sizeof(simulator), "%s/src/sim/.libs", build);
-    snprintf(program, sizeof(program), "%s/tests/integration/client", build);
+    snprintf(program, sizeof(program), "%s/tests/integration/%s", build, terms->program ? terms->program : "client");
     environment_set("CUBUDGET_DIR", stage->directory);
     environment_set("CUBUDGET_SLOT", terms->slot);
     environment_set("CUBUDGET_BUDGET", terms->budget);

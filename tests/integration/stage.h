@@ -34,6 +34,7 @@ struct client {
 /* What a client is started with; all fields may be zero. */
 struct client_terms {
     const char *slot, *budget, *limit, *simulate, *testpoint, *gate, *visible_devices, *log_file;
+    const char *program;    /* of this folder's build; NULL: client */
     const char *wrapper[4]; /* a command put before the client, such as unshare */
     bool testpoints;        /* preload the library that has test points */
     bool loud;              /* standard error is the test's, else /dev/null */

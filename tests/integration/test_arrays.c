@@ -229,6 +229,27 @@ static void failing_calls_leave_the_books_as_they_were(void **state)
     client_end(&a, 0);
 }
 
+/* The card had it for a moment. */
+static void calls_that_fail_late_leave_the_books_as_they_were(void **state)
+{
+    struct stage *stage = *state;
+    struct client a;
+    objects_start(stage, &a, NULL, "fail-after=cuArray3DCreate_v2:0:999,fail-after=cuMipmappedArrayCreate:0:2");
+    for (int i = 0; i < 3; i++) {
+        client_expect(&a, "error 999", "array 0 2048 2048 0 0x20 1 0");
+        client_expect(&a, "error 999", "array 0 64 64 0 0x20 1 0");
+        client_expect(&a, "error 2", "mipmap 0 2048 2048 0 0x20 1 0 2");
+        assert_int_equal(held(stage), 0);
+        books_agree(stage);
+    }
+    client_expect(&a, "ok", "array2 0 64 64 0 0x20 1 0");
+    assert_int_equal(held(stage), 2 * MIB);
+    client_expect(&a, "ok", "destroy 0");
+    assert_int_equal(held(stage), 0);
+    books_agree(stage);
+    client_end(&a, 0);
+}
+
 static void interface_of_32_bits_is_charged(void **state)
 {
     struct stage *stage = *state;
@@ -262,6 +283,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(random_mixes_stay_within_the_budget, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(end_of_a_context_credits_its_arrays, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(failing_calls_leave_the_books_as_they_were, stage_setup, stage_teardown),
+        cmocka_unit_test_setup_teardown(calls_that_fail_late_leave_the_books_as_they_were, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(interface_of_32_bits_is_charged, stage_setup, stage_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -332,6 +332,105 @@ static void uses_of_a_context_are_counted(void **state)
     assert_false(context_use(NULL, -1));
 }
 
+static void array_take(uint64_t handle, uint64_t bytes)
+{
+    struct array_charge array;
+    bool passes;
+    assert_true(array_ask(&driver, bytes, &array, &passes));
+    array_record(&array, handle);
+}
+
+static void array_give(uint64_t handle)
+{
+    struct array_ending ending;
+    array_ending_begin(handle, &ending);
+    array_ending_end(&ending, true);
+}
+
+/* Eight of 200 KiB are taken to fill a block, and what was charged stays until the last is gone. */
+static void small_arrays_are_packed_where_the_card_cannot_say(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 20; i++)
+        array_take(0x1000 + i * 64, 200 << 10);
+    assert_int_equal(used(), 2 * PREDICTED + 3 * BLOCK);
+    for (unsigned i = 0; i < 17; i++)
+        array_give(0x1000 + i * 64);
+    assert_int_equal(used(), 2 * PREDICTED + 3 * BLOCK);
+    array_give(0x1000 + 17 * 64); /* two are left: they hold two blocks at most */
+    assert_int_equal(used(), 2 * PREDICTED + 2 * BLOCK);
+    array_take(0x1000, 3 * BLOCK);
+    array_give(0x1000 + 18 * 64);
+    array_give(0x1000 + 19 * 64);
+    assert_int_equal(used(), 2 * PREDICTED + 3 * BLOCK);
+    array_give(0x1000);
+    array_give(0x1000); /* an import, or too late */
+    assert_int_equal(used(), 2 * PREDICTED);
+}
+
+/* The block of the last small memory may hold an array: one block for each array stays, and goes with it. */
+static void block_stays_charged_while_arrays_may_lie_in_it(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        take((64 + i) * BLOCK, 1 * MIB);
+    for (unsigned i = 0; i < 2; i++)
+        array_take(0x1000 + i * 64, 1000);
+    assert_int_equal(used(), 2 * PREDICTED + 4 * BLOCK);
+    for (unsigned i = 0; i < 3; i++)
+        account_freed((64 + i) * BLOCK);
+    assert_int_equal(used(), 2 * PREDICTED + 2 * BLOCK);
+    array_give(0x1000);
+    assert_int_equal(used(), 2 * PREDICTED + BLOCK);
+    array_give(0x1000 + 64);
+    assert_int_equal(used(), 2 * PREDICTED);
+}
+
+static void end_of_a_context_frees_its_arrays_and_more(void **state)
+{
+    (void)state;
+    struct measured_charge measured;
+    bool passes;
+    array_take(0x1000, 1000);
+    array_take(0x1040, 5 * BLOCK);
+    assert_true(measured_ask(&driver, LEDGER_KIND_MODULE, 3 * BLOCK, &measured, &passes));
+    assert_int_equal(measured_cost(&measured), 3 * BLOCK); /* nobody says otherwise */
+    measured_record(&measured, 0x2000, 3 * BLOCK);
+    assert_true(measured_ask(&driver, LEDGER_KIND_CONTEXT, BLOCK, &measured, &passes));
+    measured_record_context(&measured, CONTEXT_STACKS, measured_cost(&measured));
+    assert_true(measured_ask(&driver, LEDGER_KIND_CONTEXT, 2 * BLOCK, &measured, &passes));
+    measured_record_context(&measured, CONTEXT_STACKS, measured_cost(&measured));
+    assert_int_equal(used(), 2 * PREDICTED + 12 * BLOCK);
+    context_destroy(first);
+    assert_int_equal(used(), PREDICTED);
+    array_give(0x1000);
+    account_freed(0x2000);
+    assert_int_equal(used(), PREDICTED);
+    assert_int_equal(context_make(first), CUDA_SUCCESS);
+}
+
+static void refused_measurements_leave_nothing(void **state)
+{
+    (void)state;
+    struct measured_charge measured;
+    struct array_charge array;
+    bool passes = true;
+    assert_false(measured_ask(&driver, LEDGER_KIND_MODULE, 8 * GIB, &measured, &passes));
+    assert_false(passes);
+    assert_true(measured_ask(&driver, LEDGER_KIND_MODULE, BLOCK, &measured, &passes));
+    measured_abandon(&measured);
+    assert_true(measured_ask(&driver, LEDGER_KIND_MODULE, 0, &measured, &passes));
+    assert_int_equal(measured_cost(&measured), 0);
+    assert_false(measured_extend(&measured, 8 * GIB)); /* more than there is: the caller undoes it */
+    account_abandon(&measured.charge);
+    assert_true(array_ask(&driver, 1000, &array, &passes));
+    account_abandon(&array.charge);
+    array_abandon(&array);
+    assert_false(array_ask(&driver, 0, &array, &passes));
+    assert_true(passes);
+    assert_int_equal(used(), 2 * PREDICTED);
+}
+
 int main(void)
 {
 #define BOOKS(test) cmocka_unit_test_setup_teardown(test, contexts_setup, contexts_teardown)
@@ -348,6 +447,10 @@ int main(void)
         BOOKS(named_device_is_charged),
         BOOKS(too_much_is_refused),
         BOOKS(uses_of_a_context_are_counted),
+        BOOKS(small_arrays_are_packed_where_the_card_cannot_say),
+        BOOKS(block_stays_charged_while_arrays_may_lie_in_it),
+        BOOKS(end_of_a_context_frees_its_arrays_and_more),
+        BOOKS(refused_measurements_leave_nothing),
     };
     return cmocka_run_group_tests(tests, account_setup, account_teardown);
 }

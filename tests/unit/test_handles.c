@@ -139,7 +139,7 @@ static void create(CUdevice device, uint64_t handle, uint64_t bytes)
     struct charge charge;
     bool passes;
     assert_true(account_ask_device(device, LEDGER_KIND_VMM, bytes, &charge, &passes));
-    handle_record(&charge, handle);
+    (void)handle_record(&charge, handle);
 }
 
 static void release(uint64_t handle)
@@ -485,8 +485,10 @@ static void external_memory_holds_until_its_buffers_go(void **state)
     struct shareable shareable = descriptor_open();
     create(0, H, BLOCK);
     export_as(H, &shareable);
-    external_import_end(&driver, handle_import_begin(&shareable), 0x1000, true);
-    close(shareable.descriptor); /* the driver took it */
+    external_import_end(&driver, handle_import_begin(&shareable), 0x1000, true, &shareable);
+    struct shareable another =
+        descriptor_open(); /* the driver took the first, and its number means something else now */
+    assert_int_equal(dup2(another.descriptor, shareable.descriptor), shareable.descriptor);
     release(H);
     assert_int_equal(used(), BLOCK);
     external_buffer_end(&driver, external_buffer_begin(0x1000), AT, true);
@@ -498,6 +500,8 @@ static void external_memory_holds_until_its_buffers_go(void **state)
     assert_int_equal(used(), 0);
     external_destroy_end(external_destroy_begin(0x1000), 0x1000, true);
     account_freed(AT);
+    close(another.descriptor);
+    close(shareable.descriptor);
 }
 
 /* The end of a context ends its external memory, and no other memory by handle. */
@@ -514,7 +518,7 @@ static void end_of_a_context(void **state)
     create(0, H, BLOCK);
     create(0, OTHER, 3 * BLOCK);
     export_as(H, &shareable);
-    external_import_end(&driver, handle_import_begin(&shareable), 0x1000, true);
+    external_import_end(&driver, handle_import_begin(&shareable), 0x1000, true, &shareable);
     external_buffer_end(&driver, external_buffer_begin(0x1000), AT, true);
     close(shareable.descriptor);
     release(H);

@@ -23,7 +23,8 @@ CUresult cuArrayCreate_v2(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *descripto
 
 /* What the calls work on, and where they write. */
 static struct {
-    CUdeviceptr linear, place, mapped;
+    CUdeviceptr linear, place, mapped, of_pool;
+    CUgraph graph;
     CUmemGenericAllocationHandle mapped_handle, handle, object;
     CUexternalMemory external;
     int descriptor, external_descriptor;
@@ -36,6 +37,8 @@ static struct {
     CUexternalMemory external;
     CUarray array;
     CUmodule module;
+    CUmemoryPool pool;
+    CUgraphExec exec;
     size_t bytes;
     int descriptor;
 } out;
@@ -44,6 +47,9 @@ static const CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PI
                                                .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
                                                .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
 static const CUmulticastObjectProp object_properties = {.numDevices = 1, .size = 2 * PIECE};
+
+static const CUmemPoolProps pool_properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                               .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
 
 static int scene_make(void)
 {
@@ -63,6 +69,7 @@ static int scene_make(void)
     must(cuImportExternalMemory(&scene.external, &description) == CUDA_SUCCESS);
     must(cuMulticastCreate(&scene.object, &object_properties) == CUDA_SUCCESS);
     must(cuMulticastAddDevice(scene.object, 0) == CUDA_SUCCESS);
+    must(cuMemAllocAsync(&scene.of_pool, MIB, NULL) == CUDA_SUCCESS && cuGraphCreate(&scene.graph, 0) == CUDA_SUCCESS);
     memset(&out, 0x77, sizeof(out));
     return 0;
 }
@@ -85,11 +92,6 @@ static CUresult call_pitch(void)
 static CUresult call_managed(void)
 {
     return cuMemAllocManaged(&out.address, PIECE, 1);
-}
-
-static CUresult call_async(void)
-{
-    return cuMemAllocAsync(&out.address, PIECE, NULL);
 }
 
 static CUresult call_array(void)
@@ -186,6 +188,26 @@ static CUresult call_primary(void)
     return cuDevicePrimaryCtxRetain(&out.context, 1);
 }
 
+static CUresult call_async(void)
+{
+    return cuMemAllocAsync(&out.address, 40 * MIB, NULL);
+}
+
+static CUresult call_free_async(void)
+{
+    return cuMemFreeAsync(scene.of_pool, NULL);
+}
+
+static CUresult call_pool(void)
+{
+    return cuMemPoolCreate(&out.pool, &pool_properties);
+}
+
+static CUresult call_instantiate(void)
+{
+    return cuGraphInstantiateWithFlags(&out.exec, scene.graph, 0);
+}
+
 static const struct fault_case {
     const char *name;
     CUresult (*call)(void);
@@ -195,7 +217,6 @@ static const struct fault_case {
     {"cuMemAlloc", call_alloc_low, 1},
     {"cuMemAllocPitch_v2", call_pitch, 1},
     {"cuMemAllocManaged", call_managed, 1},
-    {"cuMemAllocAsync", call_async, 1},
     {"cuArrayCreate_v2", call_array, 1},
     {"cuModuleLoadData", call_module, 1},
     {"cuMemFree_v2", call_free, 1},
@@ -212,6 +233,10 @@ static const struct fault_case {
     {"cuMulticastBindMem", call_bind, 1},
     {"cuImportExternalMemory", call_external, 2},
     {"cuExternalMemoryGetMappedBuffer", call_buffer, 1},
+    {"cuMemAllocAsync", call_async, 2},
+    {"cuMemFreeAsync", call_free_async, 1},
+    {"cuMemPoolCreate", call_pool, 1},
+    {"cuGraphInstantiateWithFlags", call_instantiate, 1},
     {"cuCtxCreate_v2", call_context, 1},
     {"cuDevicePrimaryCtxRetain", call_primary, 2},
 };
@@ -259,6 +284,7 @@ static void all_cases(const char *with)
         current = &cases[i];
         if (stage_child(case_body) != 0)
             fail_msg("%s of %s", option, current->name);
+        stage_await_used(0); /* what this child held would else come back under the next one's eyes */
     }
 }
 
@@ -292,6 +318,36 @@ static void a_call_that_fails_after_was_made(void **state)
 {
     (void)state;
     assert_int_equal(stage_child(peak_body), 0);
+}
+
+/* A graph's launch that fails midway leaves the device's reserve grown, as one does that the card has no room for. */
+static int launch_body(void)
+{
+    CUgraph graph;
+    CUgraphNode node;
+    CUgraphExec exec;
+    CUcontext context;
+    CUDA_MEM_ALLOC_NODE_PARAMS parameters = {.poolProps = pool_properties, .bytesize = PIECE};
+    setenv("CUBUDGET_SIMULATE", "fail=cuGraphLaunch:1:999,fail-after=cuGraphLaunch:2:999", 1);
+    must(cuInit(0) == CUDA_SUCCESS && cuDevicePrimaryCtxRetain(&context, 0) == CUDA_SUCCESS);
+    must(cuCtxSetCurrent(context) == CUDA_SUCCESS && cuGraphCreate(&graph, 0) == CUDA_SUCCESS);
+    must(cuGraphAddMemAllocNode(&node, graph, NULL, 0, &parameters) == CUDA_SUCCESS);
+    must(cuGraphInstantiateWithFlags(&exec, graph, 0) == CUDA_SUCCESS);
+    uint64_t used = stage_figures().device[0].used_bytes;
+    must(cuGraphLaunch(exec, NULL) == CUDA_ERROR_UNKNOWN);
+    must(stage_figures().device[0].used_bytes == used);
+    must(cuGraphLaunch(exec, NULL) == CUDA_ERROR_UNKNOWN);
+    must(stage_figures().device[0].used_bytes == used + 32 * MIB);
+    must(cuMemFree_v2(parameters.dptr) == CUDA_ERROR_INVALID_VALUE); /* nothing ran */
+    must(cuGraphLaunch(exec, NULL) == CUDA_SUCCESS && cuMemFree_v2(parameters.dptr) == CUDA_SUCCESS);
+    must(cuDeviceGraphMemTrim(0) == CUDA_SUCCESS && stage_figures().device[0].used_bytes == used);
+    return 0;
+}
+
+static void a_launch_that_fails_after_leaves_the_reserve(void **state)
+{
+    (void)state;
+    assert_int_equal(stage_child(launch_body), 0);
 }
 
 /* One function of two names is counted by the name called, whatever else was called between. */
@@ -331,6 +387,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_call_that_fails_before_did_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_call_that_fails_after_leaves_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_call_that_fails_after_was_made, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_launch_that_fails_after_leaves_the_reserve, setup, teardown),
         cmocka_unit_test_setup_teardown(calls_are_counted_by_the_name_called, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,8 @@
 /* The simulated driver's graphs: what their memory costs, when, and what they do. Figures and errors are those of a card. */
 #include "unit/sim_stage.h"
 
+#include <pthread.h>
+
 #define CONTEXT_BYTES (527 * MIB)
 
 static CUcontext context;
@@ -589,6 +591,62 @@ static void memory_lies_on_the_device_of_its_node(void **state)
     assert_int_equal(stage_figures().device[1].used_bytes, 0);
 }
 
+/* What one of several threads does; what it returns is the line where something went wrong. */
+static void *thread_run(void *argument)
+{
+    unsigned char mine = (unsigned char)(uintptr_t)argument, back;
+    CUstream own = NULL;
+    CUgraph graph = NULL;
+    CUgraphNode alloc = NULL, set = NULL, gone = NULL;
+    CUgraphExec exec = NULL;
+    CUDA_MEM_ALLOC_NODE_PARAMS parameters = allocation(20 * MIB), kept = allocation(MIB);
+#define WORKS(call)                                                                                                    \
+    do {                                                                                                               \
+        if ((call) != CUDA_SUCCESS)                                                                                    \
+            return (void *)(uintptr_t)__LINE__;                                                                        \
+    } while (0)
+    WORKS(cuCtxSetCurrent(context));
+    WORKS(cuStreamCreate(&own, 1));
+    WORKS(cuGraphCreate(&graph, 0));
+    WORKS(cuGraphAddMemAllocNode(&alloc, graph, NULL, 0, &parameters));
+    WORKS(cuGraphAddMemAllocNode(&set, graph, &alloc, 1, &kept));
+    WORKS(cuGraphAddMemFreeNode(&gone, graph, &set, 1, parameters.dptr));
+    WORKS(cuGraphInstantiateWithFlags(&exec, graph, 0));
+    for (unsigned i = 0; i < 40; i++) {
+        CUdeviceptr address = 0;
+        size_t bytes = (i % 5) * 9 * MIB + 1 + mine;
+        WORKS(cuMemAllocAsync(&address, bytes, own));
+        WORKS(cuMemsetD8Async(address + bytes - 1, mine, 1, own));
+        WORKS(cuGraphLaunch(exec, own));
+        WORKS(cuMemsetD8Async(kept.dptr, mine, 1, own));
+        WORKS(cuMemcpyDtoH_v2(&back, address + bytes - 1, 1));
+        WORKS(back != mine);
+        WORKS(cuMemcpyDtoH_v2(&back, kept.dptr, 1));
+        WORKS(back != mine);
+        WORKS(i % 2 ? cuMemFreeAsync(address, own) : cuMemFree_v2(address));
+        WORKS(cuMemFreeAsync(kept.dptr, own));
+        WORKS(i % 3 ? cuStreamSynchronize(own) : cuDeviceGraphMemTrim(0));
+    }
+    WORKS(cuGraphExecDestroy(exec));
+    WORKS(cuGraphDestroy(graph));
+    WORKS(cuStreamDestroy_v2(own));
+    return NULL;
+}
+
+static void threads_share_pools_and_the_reserve(void **state)
+{
+    (void)state;
+    enum { THREADS = 4 };
+    pthread_t thread[THREADS];
+    void *line = NULL;
+    for (uintptr_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, thread_run, (void *)(i + 1)), 0);
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(thread[i], &line), 0);
+        assert_int_equal((uintptr_t)line, 0);
+    }
+}
+
 static void memory_outlives_the_primary_context(void **state)
 {
     (void)state;
@@ -625,6 +683,7 @@ int main(void)
         GRAPH_TEST(launches_that_do_not_fit_leave_the_reserve_grown),
         GRAPH_TEST(high_marks_are_kept_and_reset),
         GRAPH_TEST(memory_lies_on_the_device_of_its_node),
+        GRAPH_TEST(threads_share_pools_and_the_reserve),
         GRAPH_TEST(memory_outlives_the_primary_context), /* the last: streams end with the context */
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

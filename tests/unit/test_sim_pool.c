@@ -428,6 +428,8 @@ static void pointers_are_the_pools(void **state)
     assert_null(owner);
     assert_int_equal(cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address), CUDA_SUCCESS);
     assert_int_equal(type, CU_MEMORYTYPE_DEVICE);
+    CUipcMemHandle handle;
+    assert_int_equal(cuIpcGetMemHandle(&handle, address), CUDA_ERROR_INVALID_VALUE);
     give(address, one);
 }
 

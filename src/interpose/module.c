@@ -1,0 +1,213 @@
+/*
+ * Modules and libraries: loaded and unloaded. Wrappers; account.h says how, image_cost.h what is predicted. Code that is loaded
+ * later, at the first use of a function, is small and shows as drift.
+ */
+#include "config.h"
+
+#include "account/account.h"
+#include "account/image_cost.h"
+#include "interpose/gate.h"
+#include "interpose/hooks.h"
+
+/* --- modules -------------------------------------------------------------------------------------------------------------- */
+
+/* The arguments of the four functions that load one; what one does not have is 0. */
+struct loading {
+    CUmodule *module;
+    const void *image; /* or the path */
+    unsigned int count;
+    CUjit_option *options;
+    void **values;
+};
+
+typedef CUresult loading_call(const struct driver *driver, const struct loading *loading);
+
+/* A module that is loaded and turns out too big for the budget is unloaded again: *module is as it was. */
+static CUresult module_settle(const struct driver *driver, const struct loading *loading, CUmodule before,
+                              struct measured_charge *measured)
+{
+    uint64_t bytes = measured_cost(measured);
+    if (!measured_extend(measured, bytes)) {
+        (void)driver->cuModuleUnload(*loading->module);
+        *loading->module = before;
+        account_abandon(&measured->charge);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    measured_record(measured, (uintptr_t)*loading->module, bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult module_load(const struct loading *loading, loading_call *call, uint64_t (*cost)(const void *))
+{
+    const struct driver *driver = driver_get();
+    struct measured_charge measured;
+    bool passes;
+    if (driver == NULL)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return call(driver, loading);
+    CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+    bool asks = loading->module != NULL && loading->image != NULL; /* else the driver is to refuse */
+    CUmodule before = loading->module != NULL ? *loading->module : NULL;
+    if (asks && measured_ask(driver, LEDGER_KIND_MODULE, cost(loading->image), &measured, &passes)) {
+        result = call(driver, loading);
+        if (result == CUDA_SUCCESS)
+            result = module_settle(driver, loading, before, &measured);
+        else
+            measured_abandon(&measured);
+    } else if (!asks || passes)
+        result = call(driver, loading);
+    gate_leave();
+    return result;
+}
+
+static uint64_t cost_of_file(const void *path)
+{
+    return image_cost_of_file(path);
+}
+
+static CUresult call_load(const struct driver *driver, const struct loading *loading)
+{
+    return driver->cuModuleLoad(loading->module, loading->image);
+}
+
+CUresult cuModuleLoad(CUmodule *module, const char *path)
+{
+    return module_load(&(struct loading){.module = module, .image = path}, call_load, cost_of_file);
+}
+
+static CUresult call_load_data(const struct driver *driver, const struct loading *loading)
+{
+    return driver->cuModuleLoadData(loading->module, loading->image);
+}
+
+CUresult cuModuleLoadData(CUmodule *module, const void *image)
+{
+    return module_load(&(struct loading){.module = module, .image = image}, call_load_data, image_cost);
+}
+
+static CUresult call_load_data_ex(const struct driver *driver, const struct loading *loading)
+{
+    return driver->cuModuleLoadDataEx(loading->module, loading->image, loading->count, loading->options,
+                                      loading->values);
+}
+
+CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int count, CUjit_option *options,
+                            void **values)
+{
+    struct loading loading = {.module = module, .image = image, .count = count, .options = options, .values = values};
+    return module_load(&loading, call_load_data_ex, image_cost);
+}
+
+static CUresult call_load_fat(const struct driver *driver, const struct loading *loading)
+{
+    return driver->cuModuleLoadFatBinary(loading->module, loading->image);
+}
+
+CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
+{
+    return module_load(&(struct loading){.module = module, .image = image}, call_load_fat, image_cost);
+}
+
+CUresult cuModuleUnload(CUmodule module)
+{
+    const struct driver *driver = driver_get();
+    if (driver == NULL)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return driver->cuModuleUnload(module);
+    CUresult result = driver->cuModuleUnload(module);
+    if (result == CUDA_SUCCESS)
+        (void)account_freed((uintptr_t)module);
+    gate_leave();
+    return result;
+}
+
+/* --- libraries -------------------------------------------------------------------------------------------------------------- */
+
+/* The arguments of the two functions that load one. */
+struct library_loading {
+    CUlibrary *library;
+    const void *image; /* or the path */
+    CUjit_option *options;
+    void **values;
+    unsigned int count;
+    CUlibraryOption *library_options;
+    void **library_values;
+    unsigned int library_count;
+};
+
+typedef CUresult library_call(const struct driver *driver, const struct library_loading *loading);
+
+static CUresult library_load(const struct library_loading *loading, library_call *call, uint64_t (*cost)(const void *))
+{
+    const struct driver *driver = driver_get();
+    struct charge charge;
+    bool passes;
+    if (driver == NULL)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return call(driver, loading);
+    CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+    bool asks = loading->library != NULL && loading->image != NULL;
+    if (account_ask(driver, LEDGER_KIND_MODULE, asks ? cost(loading->image) : 0, &charge, &passes)) {
+        result = call(driver, loading);
+        if (result == CUDA_SUCCESS)
+            library_record(&charge, (uintptr_t)*loading->library);
+        else
+            account_abandon(&charge);
+    } else if (passes)
+        result = call(driver, loading);
+    gate_leave();
+    return result;
+}
+
+static CUresult call_library_data(const struct driver *driver, const struct library_loading *loading)
+{
+    if (driver->cuLibraryLoadData == NULL)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    return driver->cuLibraryLoadData(loading->library, loading->image, loading->options, loading->values,
+                                     loading->count, loading->library_options, loading->library_values,
+                                     loading->library_count);
+}
+
+CUresult cuLibraryLoadData(CUlibrary *library, const void *image, CUjit_option *options, void **values,
+                           unsigned int count, CUlibraryOption *library_options, void **library_values,
+                           unsigned int library_count)
+{
+    struct library_loading loading = {library, image,           options,        values,
+                                      count,   library_options, library_values, library_count};
+    return library_load(&loading, call_library_data, image_cost);
+}
+
+static CUresult call_library_file(const struct driver *driver, const struct library_loading *loading)
+{
+    if (driver->cuLibraryLoadFromFile == NULL)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    return driver->cuLibraryLoadFromFile(loading->library, loading->image, loading->options, loading->values,
+                                         loading->count, loading->library_options, loading->library_values,
+                                         loading->library_count);
+}
+
+CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_option *options, void **values,
+                               unsigned int count, CUlibraryOption *library_options, void **library_values,
+                               unsigned int library_count)
+{
+    struct library_loading loading = {library,         path,           options,      values, count,
+                                      library_options, library_values, library_count};
+    return library_load(&loading, call_library_file, cost_of_file);
+}
+
+CUresult cuLibraryUnload(CUlibrary library)
+{
+    const struct driver *driver = driver_get();
+    if (driver == NULL || driver->cuLibraryUnload == NULL)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    if (!gate_enter())
+        return driver->cuLibraryUnload(library);
+    CUresult result = driver->cuLibraryUnload(library);
+    if (result == CUDA_SUCCESS)
+        (void)account_freed((uintptr_t)library);
+    gate_leave();
+    return result;
+}
