@@ -10,6 +10,8 @@
 
 #define PIECE (20 * MIB)
 
+CUresult cuArrayCreate_v2(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *descriptor);
+
 /* In a child: ends it with a failure where something does not hold. */
 #define must(condition)                                                                                                \
     do {                                                                                                               \
@@ -33,6 +35,8 @@ static struct {
     CUmemGenericAllocationHandle handle;
     CUcontext context;
     CUexternalMemory external;
+    CUarray array;
+    CUmodule module;
     CUmemoryPool pool;
     CUgraphExec exec;
     size_t bytes;
@@ -88,6 +92,17 @@ static CUresult call_pitch(void)
 static CUresult call_managed(void)
 {
     return cuMemAllocManaged(&out.address, PIECE, 1);
+}
+
+static CUresult call_array(void)
+{
+    CUDA_ARRAY_DESCRIPTOR descriptor = {.Width = 4096, .Height = 4096, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1};
+    return cuArrayCreate_v2(&out.array, &descriptor);
+}
+
+static CUresult call_module(void)
+{
+    return cuModuleLoadData(&out.module, ".version 8.0\n.target sm_90\n.address_size 64\n.global .b8 big[67108864];\n");
 }
 
 static CUresult call_free(void)
@@ -202,6 +217,8 @@ static const struct fault_case {
     {"cuMemAlloc", call_alloc_low, 1},
     {"cuMemAllocPitch_v2", call_pitch, 1},
     {"cuMemAllocManaged", call_managed, 1},
+    {"cuArrayCreate_v2", call_array, 1},
+    {"cuModuleLoadData", call_module, 1},
     {"cuMemFree_v2", call_free, 1},
     {"cuMemAddressReserve", call_reserve, 3},
     {"cuMemCreate", call_create, 3},
