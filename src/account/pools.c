@@ -122,7 +122,8 @@ static uint64_t step_of(uint64_t address)
 }
 
 /* Whether a hole between sorted extents holds `bytes`, within the steps that they touch; *touched: how many those are. A hole
- * that spans a step which nothing touches may have no memory behind it. */
+ * that spans a step which nothing touches may have no memory behind it. Extents overlap where the driver has freed one, and
+ * given it to another, before the thread that freed it came to the books. */
 static bool holes_hold(const struct extent *extents, size_t count, uint64_t bytes, uint64_t *touched)
 {
     bool holds = false;
@@ -132,15 +133,16 @@ static bool holes_hold(const struct extent *extents, size_t count, uint64_t byte
         uint64_t first = step_of(extents[i].start), last = step_of(extents[i].end - 1);
         uint64_t step_before = end != 0 ? step_of(end - 1) : 0;
         if (end != 0 && first <= step_before + 1) {
-            holds |= extents[i].start - end >= bytes;
-            *touched += last - step_before;
+            holds |= extents[i].start > end && extents[i].start - end >= bytes;
+            *touched += last > step_before ? last - step_before : 0;
         } else {
             holds |= extents[i].start % RESERVOIR_STEP_BYTES >= bytes;
             if (end != 0)
                 holds |= (step_before + 1) * RESERVOIR_STEP_BYTES - end >= bytes;
             *touched += last - first + 1;
         }
-        end = extents[i].end;
+        if (extents[i].end > end)
+            end = extents[i].end;
     }
     if (end != 0)
         holds |= (step_of(end - 1) + 1) * RESERVOIR_STEP_BYTES - end >= bytes;
