@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 
+import families
+
 MIB = 1 << 20
 GIB = 1 << 30
 BUILD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else ".")
@@ -43,9 +45,10 @@ def preloaded(command, *options, **extra):
 class Client:
     """The test client of tests/integration, on the real driver."""
 
-    def __init__(self, *options, bare=False):
-        self.process = (subprocess.Popen([CLIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) if bare
-                        else preloaded([CLIENT], *options, stderr=None))
+    def __init__(self, *options, bare=False, program=None):
+        command = [CLIENT if program is None else os.path.join(BUILD, program)]
+        self.process = (subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) if bare
+                        else preloaded(command, *options, stderr=None))
 
     def tell(self, line):
         self.process.stdin.write(line + "\n")
@@ -358,6 +361,14 @@ def check_two_torches():
            f"answers {answers}")
 
 
+def families_charge():
+    families.check_families(sys.modules[__name__])
+
+
+def families_stop():
+    families.check_small_budget(sys.modules[__name__])
+
+
 def main():
     if not os.path.exists("/dev/nvidiactl"):
         print("skipped: no NVIDIA card here (/dev/nvidiactl is not there)")
@@ -366,7 +377,8 @@ def main():
     print(time.strftime("%Y-%m-%d"), subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.used",
                                                       "--format=csv,noheader"], capture_output=True, text=True).stdout.strip())
     try:
-        for check in (check_identity, check_fail_fast, check_frameworks, check_two_torches, check_books, check_story, check_drift, check_death, check_costs):
+        for check in (check_identity, check_fail_fast, check_frameworks, check_two_torches, check_books, check_story, check_drift, families_charge, families_stop,
+                      check_death, check_costs):
             try:
                 check()
             except Exception as error:  # the rest of the run is still worth having
