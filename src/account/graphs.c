@@ -124,15 +124,28 @@ void graph_instantiated(const struct driver *driver, CUgraph graph, CUgraphExec 
     atomic_store_explicit(&account->graphs_allocate, true, memory_order_release);
 }
 
-void graph_forgotten(CUgraphExec instance)
+void graph_ending_begin(CUgraphExec instance, struct graph_ending *ending)
 {
     struct account *account = account_get();
-    struct allocation removed;
+    ending->count = 0;
     if (account == NULL || !atomic_load_explicit(&account->graphs_allocate, memory_order_acquire))
         return;
     brief_lock_take(&account->books);
     for (unsigned i = 0; i < account->devices; i++)
-        (void)allocmap_remove(&account->instances, key_of(instance, i), &removed);
+        if (allocmap_remove(&account->instances, key_of(instance, i), &ending->entries[ending->count]))
+            ending->count++;
+    brief_lock_give(&account->books);
+}
+
+void graph_ending_end(const struct graph_ending *ending, bool destroyed)
+{
+    struct account *account = account_get();
+    struct allocation replaced;
+    if (account == NULL || destroyed || ending->count == 0)
+        return;
+    brief_lock_take(&account->books);
+    for (unsigned i = 0; i < ending->count; i++)
+        (void)allocmap_insert(&account->instances, &ending->entries[i], &replaced);
     brief_lock_give(&account->books);
 }
 

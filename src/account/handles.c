@@ -490,9 +490,13 @@ memory_name handle_import_begin(const struct shareable *shareable)
     return name;
 }
 
+/* Another's memory under a value that we know: what we know by it was released, or the driver would not have given it out. */
 void handle_import_end(memory_name name, uint64_t handle, bool imported)
 {
-    reference_end(name, handle, imported);
+    if (name == 0 && imported)
+        handle_forget(handle);
+    else
+        reference_end(name, handle, imported);
 }
 
 /* --- external memory ------------------------------------------------------------------------------------------------------- */

@@ -34,7 +34,8 @@ static unsigned pool_number(struct account *account, uint64_t handle, unsigned d
         return (unsigned)known->bytes;
     unsigned number = account->pools_high;
     for (unsigned i = 0; i < account->pools_high; i++) /* one that is over */
-        if (account->pool[i].ended && account->pool[i].live == 0 && account->pool[i].charged_bytes == 0) {
+        if (account->pool[i].ended && account->pool[i].live == 0 && account->pool[i].calls == 0 &&
+            account->pool[i].charged_bytes == 0) {
             number = i;
             break;
         }
@@ -81,18 +82,42 @@ bool pool_learn(CUmemoryPool handle, int location_type, int location_id)
     return known;
 }
 
-void pool_destroyed(CUmemoryPool handle)
+void pool_ending_begin(CUmemoryPool handle, struct pool_ending *ending)
 {
     struct account *account = account_get();
-    struct allocation entry;
+    struct allocation entry = {0};
+    *ending = (struct pool_ending){.handle = handle};
     if (account == NULL)
         return;
     brief_lock_take(&account->books);
-    if (allocmap_remove(&account->pools, (uintptr_t)handle, &entry) && entry.bytes != POOL_FOREIGN) {
+    ending->known = allocmap_remove(&account->pools, (uintptr_t)handle, &entry);
+    ending->number = entry.bytes;
+    if (ending->known && entry.bytes != POOL_FOREIGN) {
         struct reservoir *pool = pool_of(account, (unsigned)entry.bytes);
+        pool->calls++; /* so that nobody credits it before it is certain that it is gone */
         atomic_store_explicit(&pool->ended, true, memory_order_release);
         atomic_fetch_add_explicit(&pool->changes, 1, memory_order_release);
     }
+    brief_lock_give(&account->books);
+}
+
+void pool_ending_end(const struct pool_ending *ending, bool destroyed)
+{
+    struct account *account = account_get();
+    struct allocation replaced, entry = {.pointer = (uintptr_t)ending->handle, .bytes = ending->number};
+    if (account == NULL || !ending->known)
+        return;
+    brief_lock_take(&account->books);
+    if (allocmap_find(&account->pools, entry.pointer) != NULL) /* somebody allocated from it meanwhile: counted anew */
+        destroyed = true;
+    if (ending->number != POOL_FOREIGN) {
+        struct reservoir *pool = pool_of(account, (unsigned)ending->number);
+        pool->calls--;
+        atomic_store_explicit(&pool->ended, destroyed, memory_order_release);
+        atomic_fetch_add_explicit(&pool->changes, 1, memory_order_release);
+    }
+    if (!destroyed)
+        (void)allocmap_insert(&account->pools, &entry, &replaced);
     brief_lock_give(&account->books);
 }
 
@@ -178,6 +203,16 @@ static bool pool_has_room(const struct account *account, unsigned number, uint64
 
 /* --- allocating ------------------------------------------------------------------------------------------------------------ */
 
+/* A handle that the driver knows nothing of must not keep a place. Under `books`. */
+static void pool_forget_unused(struct account *account, struct reservoir *pool)
+{
+    struct allocation removed;
+    if (pool->calls != 0 || pool->live != 0 || pool->charged_bytes != 0 || atomic_load(&pool->ended))
+        return;
+    (void)allocmap_remove(&account->pools, pool->handle, &removed);
+    atomic_store_explicit(&pool->ended, true, memory_order_release);
+}
+
 #define UNIT_BYTES 512 /* what requests are rounded to */
 
 /* Waits until no call counts on room that this one could take. Under `books`, which it gives up meanwhile. */
@@ -254,6 +289,12 @@ bool pool_end(const struct driver *driver, const struct pool_call *call, CUresul
     struct reservoir *pool = pool_of(account, call->pool);
     uint64_t reserved = reservoir_read(driver, account, pool);
     brief_lock_take(&account->books);
+    if (__builtin_expect(result != CUDA_SUCCESS && reserved == UINT64_MAX, 0)) {
+        reservoir_refused(account, pool, call->growth_bytes);
+        pool_forget_unused(account, pool);
+        brief_lock_give(&account->books);
+        return true;
+    }
     uint64_t before = pool->charged_bytes - call->growth_bytes;
     if (call->growth_bytes == 0)
         pool->alone = false;

@@ -9,13 +9,21 @@
 
 #include <stdbool.h>
 #include "account/account.h"
+#include "account/allocmap.h"
 
 /* Learns of a pool and where its memory lies (CUmemLocation). False: there are so many that it cannot be held to the
  * budget. A pool that was imported: CU_MEM_LOCATION_TYPE_NONE, for its memory is charged to who exported it. */
 bool pool_learn(CUmemoryPool handle, int location_type, int location_id);
 
-/* A pool was destroyed; what is handed out of it lives on. */
-void pool_destroyed(CUmemoryPool handle);
+/* Around the destruction of a pool; what is handed out of it lives on. The books end before the driver's call, after which
+ * another thread's new pool may have the handle; `destroyed` false: the driver refused, and they go on. */
+struct pool_ending {
+    CUmemoryPool handle;
+    uint64_t number;
+    bool known;
+};
+void pool_ending_begin(CUmemoryPool handle, struct pool_ending *ending);
+void pool_ending_end(const struct pool_ending *ending, bool destroyed);
 
 struct pool_call {
     unsigned pool;
@@ -40,9 +48,17 @@ void pools_correct(const struct driver *driver);
 
 /* --- graphs (graphs.c) --------------------------------------------------------------------------------------------------- */
 
-/* Learns what an instantiated graph's allocation nodes can take; `uploaded`: they are backed already. Forgets it. */
+/* Learns what an instantiated graph's allocation nodes can take; `uploaded`: they are backed already. */
 void graph_instantiated(const struct driver *driver, CUgraph graph, CUgraphExec instance, bool uploaded);
-void graph_forgotten(CUgraphExec instance);
+
+/* Around an instance's destruction: forgotten before the driver's call, after which another thread's new one may have the
+ * handle; `destroyed` false: the driver refused, and it is known again. What it allocated stays charged. */
+struct graph_ending {
+    struct allocation entries[LEDGER_DEVICES];
+    unsigned count;
+};
+void graph_ending_begin(CUgraphExec instance, struct graph_ending *ending);
+void graph_ending_end(const struct graph_ending *ending, bool destroyed);
 
 /* Around a call that may back a graph's allocations with memory: a launch, an upload, an instantiation that uploads
  * (`graph` then, and no instance yet). */

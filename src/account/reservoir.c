@@ -47,6 +47,15 @@ bool reservoir_leave(struct account *account, struct reservoir *reservoir, uint6
     return alone || reservoir->calls != 0;
 }
 
+void reservoir_refused(struct account *account, struct reservoir *reservoir, uint64_t bytes)
+{
+    reservoir->calls--;
+    if (bytes != 0)
+        books_settle(account, reservoir->device, (enum ledger_kind)reservoir->kind, bytes, 0);
+    reservoir->charged_bytes -= bytes;
+    atomic_fetch_add_explicit(&reservoir->changes, 1, memory_order_release);
+}
+
 uint64_t reservoir_read(const struct driver *driver, const struct account *account, const struct reservoir *reservoir)
 {
     uint64_t bytes = 0;
@@ -74,6 +83,8 @@ void reservoir_correct(const struct driver *driver, struct account *account, str
         bool stable = atomic_load_explicit(&reservoir->changes, memory_order_relaxed) == seen;
         if (!busy && stable)
             charge_follow(account, reservoir, reserved);
+        if (reservoir->calls != 0) /* the last of them may have asked before what made us ask: it asks again */
+            atomic_fetch_add_explicit(&reservoir->changes, 1, memory_order_release);
         brief_lock_give(&account->books);
         if (busy || stable)
             return;

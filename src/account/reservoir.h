@@ -50,6 +50,9 @@ uint64_t reservoir_enter(struct reservoir *reservoir, uint64_t bytes);
 bool reservoir_leave(struct account *account, struct reservoir *reservoir, uint64_t bytes, uint64_t seen,
                      uint64_t reserved_bytes);
 
+/* The same where the driver refused the call and cannot say what is reserved (there is no such pool): it took nothing. */
+void reservoir_refused(struct account *account, struct reservoir *reservoir, uint64_t bytes);
+
 /* What the driver says is reserved; UINT64_MAX: it cannot say. */
 uint64_t reservoir_read(const struct driver *driver, const struct account *account, const struct reservoir *reservoir);
 

@@ -27,7 +27,7 @@ static CUresult context_make(const struct making *making, making_call *call, boo
     struct context_charge charge;
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (!gate_enter())
+    if (making->context == NULL || !gate_enter()) /* the driver is to refuse it, whether the budget is full or not */
         return call(driver, making);
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
     if (context_begin(driver, making->device, primary, &charge)) {

@@ -163,15 +163,18 @@ CUresult cuGraphUpload_ptsz(CUgraphExec instance, CUstream stream)
 
 /* --- the end ---------------------------------------------------------------------------------------------------------------- */
 
-/* Forgotten before the call: after it another thread's new instance may have the handle. What it allocated stays charged. */
 CUresult cuGraphExecDestroy(CUgraphExec instance)
 {
     const struct driver *driver = driver_get();
+    struct graph_ending ending;
     if (driver == NULL || driver->cuGraphExecDestroy == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (!gate_is_inside())
-        graph_forgotten(instance);
-    return driver->cuGraphExecDestroy(instance);
+    if (gate_is_inside())
+        return driver->cuGraphExecDestroy(instance);
+    graph_ending_begin(instance, &ending);
+    CUresult result = driver->cuGraphExecDestroy(instance);
+    graph_ending_end(&ending, result == CUDA_SUCCESS);
+    return result;
 }
 
 CUresult cuDeviceGraphMemTrim(CUdevice device)

@@ -15,6 +15,7 @@ struct request {
     unsigned int flags, element_bytes;
     CUdeviceptr_v1 *narrow; /* where the functions without a suffix write: an interface of 32 bits */
     unsigned int *narrow_pitch;
+    bool misses_place; /* for an answer */
 };
 
 typedef CUresult request_call(const struct driver *driver, const struct request *request);
@@ -31,7 +32,7 @@ static inline __attribute__((always_inline)) CUresult allocate(enum ledger_kind 
     bool passes;
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (!gate_enter())
+    if (request->misses_place || !gate_enter()) /* the driver is to refuse it, whether the budget is full or not */
         return call(driver, request);
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
     if (account_ask(driver, kind, linear_cost(predicted(request)), &charge, &passes)) {
@@ -60,7 +61,7 @@ static inline CUresult call_alloc(const struct driver *driver, const struct requ
 
 CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes)
 {
-    struct request request = {.pointer = pointer, .bytes = bytes};
+    struct request request = {.pointer = pointer, .bytes = bytes, .misses_place = pointer == NULL};
     return allocate(LEDGER_KIND_LINEAR, &request, call_alloc, bytes_asked, bytes_asked);
 }
 
@@ -71,7 +72,7 @@ static inline CUresult call_managed(const struct driver *driver, const struct re
 
 CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flags)
 {
-    struct request request = {.pointer = pointer, .bytes = bytes, .flags = flags};
+    struct request request = {.pointer = pointer, .bytes = bytes, .flags = flags, .misses_place = pointer == NULL};
     return allocate(LEDGER_KIND_MANAGED, &request, call_managed, bytes_asked, bytes_asked);
 }
 
@@ -110,7 +111,8 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width_by
                               .pitch = pitch,
                               .width_bytes = width_bytes,
                               .height = height,
-                              .element_bytes = element_bytes};
+                              .element_bytes = element_bytes,
+                              .misses_place = pointer == NULL || pitch == NULL};
     return allocate(LEDGER_KIND_LINEAR, &request, call_pitch, pitch_predicted, pitch_actual);
 }
 
@@ -127,7 +129,7 @@ static CUresult call_alloc_narrow(const struct driver *driver, const struct requ
 CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes)
 {
     CUdeviceptr wide;
-    struct request request = {.pointer = &wide, .narrow = pointer, .bytes = bytes};
+    struct request request = {.pointer = &wide, .narrow = pointer, .bytes = bytes, .misses_place = pointer == NULL};
     return allocate(LEDGER_KIND_LINEAR, &request, call_alloc_narrow, bytes_asked, bytes_asked);
 }
 
@@ -154,7 +156,8 @@ CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned 
                               .height = height,
                               .element_bytes = element_bytes,
                               .narrow = pointer,
-                              .narrow_pitch = pitch};
+                              .narrow_pitch = pitch,
+                              .misses_place = pointer == NULL || pitch == NULL};
     return allocate(LEDGER_KIND_LINEAR, &request, call_pitch_narrow, pitch_predicted, pitch_actual);
 }
 

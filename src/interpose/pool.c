@@ -178,17 +178,20 @@ static bool pool_is_default(const struct driver *driver, CUmemoryPool pool)
     return false;
 }
 
-/* Its books end before the call: after it another thread's new pool may have the same handle. */
 CUresult cuMemPoolDestroy(CUmemoryPool pool)
 {
     const struct driver *driver = driver_get();
+    struct pool_ending ending;
     if (driver == NULL || driver->cuMemPoolDestroy == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuMemPoolDestroy(pool);
-    if (!pool_is_default(driver, pool))
-        pool_destroyed(pool);
+    bool stays = pool_is_default(driver, pool);
+    if (!stays)
+        pool_ending_begin(pool, &ending);
     CUresult result = driver->cuMemPoolDestroy(pool);
+    if (!stays)
+        pool_ending_end(&ending, result == CUDA_SUCCESS);
     gate_leave();
     return result;
 }

@@ -7,6 +7,7 @@
  *   threshold BYTES          its release threshold
  *   newpool HOST             cuMemPoolCreate, on device 0 or (HOST 1) in the host's memory
  *   frompool INDEX BYTES     cuMemAllocFromPoolAsync of that pool
+ *   keepown                  a release threshold for it: it keeps all that it has
  *   delpool                  cuMemPoolDestroy of it
  *   deldefault               cuMemPoolDestroy of the default pool
  *   reserved                 "ok BYTES": what the default pool says it has reserved
@@ -313,9 +314,9 @@ static bool graphs_command(const char *verb, const char *arguments, unsigned ind
 
 bool pools_command(const char *verb, const char *arguments)
 {
-    static const char *const known =
-        " async asyncfree sync eventsync trim threshold newpool frompool delpool deldefault reserved poolthreads graph "
-        "capture launch upload graphfree graphdestroy graphtrim graphreserved ";
+    static const char *const known = " async asyncfree sync eventsync trim threshold newpool frompool keepown delpool "
+                                     "deldefault reserved poolthreads "
+                                     "graph capture launch upload graphfree graphdestroy graphtrim graphreserved ";
     char word[32];
     unsigned long long first = 0, second = 0, bytes = 0;
     snprintf(word, sizeof(word), " %s ", verb);
@@ -340,7 +341,10 @@ bool pools_command(const char *verb, const char *arguments)
         answer(pools.set(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &first));
     else if (strcmp(verb, "newpool") == 0)
         answer(pool_create(first != 0));
-    else if (strcmp(verb, "delpool") == 0)
+    else if (strcmp(verb, "keepown") == 0) {
+        first = UINT64_MAX;
+        answer(pools.set(own_pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &first));
+    } else if (strcmp(verb, "delpool") == 0)
         answer(pools.destroy(own_pool));
     else if (strcmp(verb, "deldefault") == 0)
         answer(pools.destroy(pool));

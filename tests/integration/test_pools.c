@@ -224,6 +224,56 @@ static void graphs_stop_at_the_budget(void **state)
     program_end(stage, &a, 96 * MIB);
 }
 
+/* A pool that the driver does not let go of is still there, with what it keeps; and so is a graph. */
+static void refused_ends_change_nothing(void **state)
+{
+    struct stage *stage = *state;
+    struct client a;
+    client_start(stage, &a,
+                 &(struct client_terms){.slot = "a",
+                                        .simulate = "context=527MiB,fail=cuMemPoolDestroy:1:999,"
+                                                    "fail=cuGraphExecDestroy:1:999"});
+    client_expect(&a, "ok", "init");
+    client_expect(&a, "ok", "newpool 0");
+    client_expect(&a, "ok", "keepown");
+    client_expect(&a, "ok", "frompool 0 %llu", 40 * MIB);
+    client_expect(&a, "ok", "asyncfree 0");
+    client_expect(&a, "ok", "sync");
+    holds(stage, 64 * MIB);
+    client_expect(&a, "error 999", "delpool");
+    client_expect(&a, "ok", "sync");
+    holds(stage, 64 * MIB);
+    client_expect(&a, "ok", "frompool 0 %llu", 100 * MIB);
+    holds(stage, 128 * MIB);
+    client_expect(&a, "ok", "asyncfree 0");
+    client_expect(&a, "ok", "delpool");
+    client_expect(&a, "ok", "sync");
+    holds(stage, 0);
+    client_expect(&a, "ok", "graph 0 %llu 1 1 0", 60 * MIB);
+    client_expect(&a, "error 999", "graphdestroy 0");
+    client_expect(&a, "ok", "launch 0");
+    holds(stage, 64 * MIB);
+    client_expect(&a, "ok", "graphtrim");
+    holds(stage, 0);
+    program_end(stage, &a, 8 * GIB);
+}
+
+/* What the driver refuses because there is no such pool costs nothing, however often. */
+static void pools_that_are_not_there_cost_nothing(void **state)
+{
+    struct stage *stage = *state;
+    struct client a;
+    program_start(stage, &a, 96 * MIB);
+    client_expect(&a, "ok", "newpool 0");
+    client_expect(&a, "ok", "delpool");
+    for (unsigned i = 0; i < 4; i++)
+        client_expect(&a, "error 1", "frompool 0 %llu", 40 * MIB);
+    holds(stage, 0);
+    client_expect(&a, "ok", "async 0 %llu", 96 * MIB);
+    holds(stage, 96 * MIB);
+    program_end(stage, &a, 96 * MIB);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -235,6 +285,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(threads_share_a_pool, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(graph_costs_when_it_is_launched, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(graphs_stop_at_the_budget, stage_setup, stage_teardown),
+        cmocka_unit_test_setup_teardown(refused_ends_change_nothing, stage_setup, stage_teardown),
+        cmocka_unit_test_setup_teardown(pools_that_are_not_there_cost_nothing, stage_setup, stage_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

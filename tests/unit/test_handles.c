@@ -382,6 +382,24 @@ static void import_as(uint64_t handle, const struct shareable *shareable)
     handle_import_end(handle_import_begin(shareable), handle, true);
 }
 
+/* The driver gives a value that it has just released to another's memory, before the books of the release are closed. */
+static void anothers_memory_under_a_released_value_is_not_charged(void **state)
+{
+    (void)state;
+    struct shareable foreign = descriptor_open();
+    create(0, H, 4 * BLOCK);
+    memory_name released = handle_release_begin(H);
+    import_as(H, &foreign);
+    assert_int_equal(used(), 0);
+    handle_release_end(released, H, true);
+    map(H, AT, 4 * BLOCK);
+    assert_int_equal(used(), 0);
+    handle_unmapped(AT, 4 * BLOCK);
+    release(H);
+    assert_int_equal(used(), 0);
+    close(foreign.descriptor);
+}
+
 static void own_memory_imported_is_held_twice(void **state)
 {
     (void)state;
@@ -622,6 +640,7 @@ int main(void)
         HANDLES(address_mapped_again),
         HANDLES(value_handed_out_again_at_once),
         HANDLES(mapping_and_release_at_once),
+        HANDLES(anothers_memory_under_a_released_value_is_not_charged),
         HANDLES(own_memory_imported_is_held_twice),
         HANDLES(foreign_memory_imported_is_not_charged),
         HANDLES(open_descriptor_keeps_it_charged),
