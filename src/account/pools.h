@@ -14,12 +14,15 @@
  * budget. A pool that was imported: CU_MEM_LOCATION_TYPE_NONE, for its memory is charged to who exported it. */
 bool pool_learn(CUmemoryPool handle, int location_type, int location_id);
 
-/* A pool was destroyed; what is handed out of it lives on. */
-void pool_destroyed(CUmemoryPool handle);
+/* The program destroys a pool. POOL_GOES: the driver may; it is forgotten here. POOL_RETIRES: memory of it is not back yet, and a
+ * destroyed pool cannot be asked when it is; pools_correct destroys it then. POOL_IS_RETIRED: it was destroyed before. */
+enum pool_fate { POOL_GOES, POOL_RETIRES, POOL_IS_RETIRED };
+enum pool_fate pool_retire(const struct driver *driver, CUmemoryPool handle);
 
 struct pool_call {
     unsigned pool;
     bool counts;
+    bool retired; /* no such pool any more, as the program sees it */
     uint64_t growth_bytes, seen;
 };
 
@@ -34,7 +37,7 @@ bool pool_end(const struct driver *driver, const struct pool_call *call, CUresul
 /* Whether there is any pool, so that pools_correct is worth calling. */
 bool pools_hold(void);
 
-/* Makes every pool's charge what the driver has reserved for it. */
+/* Makes every pool's charge what the driver has reserved for it, and destroys the retired ones that have nothing left. */
 void pools_correct(const struct driver *driver);
 
 /* --- graphs (graphs.c) --------------------------------------------------------------------------------------------------- */

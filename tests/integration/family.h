@@ -22,6 +22,7 @@ enum { DEVICES = 2 };
     F(cuDevicePrimaryCtxRelease_v2, (CUdevice))                                                                        \
     F(cuCtxCreate_v2, (CUcontext *, unsigned, CUdevice))                                                               \
     F(cuCtxDestroy_v2, (CUcontext))                                                                                    \
+    F(cuCtxPopCurrent_v2, (CUcontext *))                                                                               \
     F(cuCtxSetCurrent, (CUcontext))                                                                                    \
     F(cuCtxSynchronize, (void))                                                                                        \
     F(cuStreamCreate, (CUstream *, unsigned))                                                                          \

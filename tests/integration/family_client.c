@@ -32,6 +32,8 @@ static struct worker workers[WORKERS];
 static struct object objects[WORKERS][OBJECTS], exchanged[EXCHANGED], known[KNOWN];
 static pthread_mutex_t exchange = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool stopping;
+static unsigned long
+    families; /* which, as bits; all but where FAMILIES_ONLY says otherwise: to narrow a failure down */
 
 static void driver_load(void)
 {
@@ -163,6 +165,8 @@ static bool worker_turn(struct worker *worker, struct object *own)
     enum family family = (enum family)(worker_random(worker, FAMILIES - 1) + 1);
     if (family == FAMILY_CONTEXT && worker_random(worker, 4) != 0) /* the most expensive: fewer of them */
         family = FAMILY_LINEAR;
+    if ((families & 1ul << family) == 0)
+        return true;
     CUresult result = object_make(worker, object, family, device);
     worker->granted += result == CUDA_SUCCESS;
     return worker_accepts(worker, family_names[family], result);
@@ -370,6 +374,8 @@ int main(void)
     char line[256];
     unsigned long ms;
     unsigned long long number;
+    const char *only = getenv("FAMILIES_ONLY");
+    families = only && *only ? strtoul(only, NULL, 0) : ~0ul;
     driver_load();
     while (fgets(line, sizeof(line), stdin)) {
         line[strcspn(line, "\n")] = '\0';

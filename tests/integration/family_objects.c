@@ -310,7 +310,7 @@ static CUresult context_make(struct worker *worker, struct object *object)
     }
     if (result == CUDA_ERROR_OUT_OF_MEMORY)
         result = CUDA_SUCCESS;
-    CUresult back = driver.cuCtxSetCurrent(primary[object->device]);
+    CUresult back = driver.cuCtxPopCurrent_v2(&made);
     return result != CUDA_SUCCESS ? result : back;
 }
 
