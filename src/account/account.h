@@ -183,6 +183,7 @@ struct context_charge {
     struct charge charge;
     CUdevice ordinal;
     struct overhead before;
+    struct drift reading;
     bool locked; /* context_end has something to end */
     bool counts; /* charged; false: unattached, or the context is there already */
 };

@@ -39,6 +39,26 @@ static void context_remember(struct account *account, struct account_device *dev
         device->primary = handle;
 }
 
+/* Before its first context NVML does not list a process, which then holds nothing. */
+static void reading_begin(struct account *account, const struct account_device *device, struct context_charge *context)
+{
+    struct drift *reading = &context->reading;
+    context->before = overhead_read(device);
+    drift_begin(account, account_number(account, device), reading);
+    if (reading->state == DRIFT_UNKNOWN && context->before.own_bytes == 0 && reading->committed_bytes == 0) {
+        reading->own_bytes = 0;
+        reading->state = DRIFT_CLEAN;
+    }
+}
+
+static void reading_abandon(struct account *account, const struct context_charge *context)
+{
+    struct drift unused = context->reading;
+    int64_t excess;
+    unused.state = DRIFT_BUSY;
+    (void)drift_end(account, &unused, 0, &excess);
+}
+
 bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, struct context_charge *context)
 {
     struct account *account = account_get();
@@ -50,7 +70,7 @@ bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, 
     context->locked = true;
     if (primary && primary_is_active(driver, ordinal))
         return true;
-    context->before = overhead_read(device);
+    reading_begin(account, device, context);
     brief_lock_take(&account->books);
     uint64_t bytes = overhead_predict(account, device);
     context->counts = admit(account, account_number(account, device), bytes);
@@ -58,6 +78,7 @@ bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, 
     context->charge =
         (struct charge){.device = account_number(account, device), .kind = LEDGER_KIND_CONTEXT, .bytes = bytes};
     if (!context->counts) {
+        reading_abandon(account, context);
         brief_lock_give(&account->making);
         return false;
     }
@@ -69,7 +90,9 @@ bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, 
 static void context_charge_settle(struct account *account, struct account_device *device,
                                   const struct context_charge *context, CUcontext handle, bool primary)
 {
-    uint64_t measured = overhead_measure(device, &context->before);
+    int64_t excess = 0;
+    enum drift_state state = drift_end(account, &context->reading, context->charge.bytes, &excess);
+    uint64_t measured = overhead_measure(device, &context->before, state, (int64_t)context->charge.bytes + excess);
     uint64_t bytes = measured != 0 ? measured : context->charge.bytes;
     brief_lock_take(&account->books);
     /* What others are told to expect comes from processes that hold nothing else there: another thread's frees meanwhile
@@ -91,8 +114,10 @@ void context_end(struct context_charge *context, CUresult result, CUcontext hand
         TESTPOINT("context.created");
         if (result == CUDA_SUCCESS)
             context_charge_settle(account, device, context, handle, primary);
-        else
+        else {
+            reading_abandon(account, context);
             account_abandon(&context->charge);
+        }
     } else if (result == CUDA_SUCCESS) {
         brief_lock_take(&account->books);
         if (allocmap_find(&account->contexts, (uintptr_t)handle) == NULL)

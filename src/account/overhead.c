@@ -39,13 +39,18 @@ static uint64_t growth(uint64_t before, uint64_t after, uint64_t least, uint64_t
     return after - before >= least && after - before <= most ? after - before : 0;
 }
 
-/* What NVML says that this process holds grew by the context and by nothing else. Where it does not know us (in a container
- * it speaks of the host's process ids, and a neighbour may have our number there: his figure does not grow) the growth of the
- * card's total will do, unless a neighbour allocated meanwhile: hence only up to the prediction, and the ledger keeps the
- * least that anybody saw. */
-uint64_t overhead_measure(const struct account_device *device, const struct overhead *before)
+/* Where NVML does not know us (in a container it speaks of the host's process ids, and a neighbour may have our number there: his
+ * figure does not grow) the growth of the card's total will do, unless a neighbour allocated meanwhile: hence only up to the
+ * prediction, and the ledger keeps the least that anybody saw. What other threads of the process allocate and free meanwhile would be
+ * taken for the context's: a reading that is not clean says nothing, and the prediction stays. */
+uint64_t overhead_measure(const struct account_device *device, const struct overhead *before, enum drift_state state,
+                          int64_t cost_bytes)
 {
+    uint64_t own = 0;
+    if (state == DRIFT_CLEAN && cost_bytes > 0)
+        own = growth(0, (uint64_t)cost_bytes, LEAST_BYTES, MOST_BYTES);
+    if (own != 0 || state == DRIFT_BUSY)
+        return own;
     struct overhead after = overhead_read(device);
-    uint64_t own = growth(before->own_bytes, after.own_bytes, LEAST_BYTES, MOST_BYTES);
-    return own != 0 ? own : growth(before->used_bytes, after.used_bytes, NEIGHBOURS_LEAST_BYTES, PREDICTED_BYTES);
+    return growth(before->used_bytes, after.used_bytes, NEIGHBOURS_LEAST_BYTES, PREDICTED_BYTES);
 }

@@ -2,8 +2,9 @@
  * Stream-ordered pools: which there are, what a call may make one grow by, and whose pointer a pointer is. Called by
  * src/interpose through account.h; reservoir.h says how the charge follows the driver.
  *
- * Pools and their memory belong to no context and outlive all of them. A pool that was destroyed cannot be asked any
- * more: its charge goes with its last pointer, at the next synchronisation, as its memory does (measured).
+ * Pools and their memory belong to no context and outlive all of them. A destroyed pool's memory stays until what is handed out of
+ * it is freed and the streams of those frees are synchronised (measured), and a destroyed pool cannot be asked. So one that has memory
+ * is not destroyed in the driver yet: it is retired, follows the driver as before, and is destroyed when nothing of it is left.
  */
 #include "config.h"
 
@@ -82,43 +83,58 @@ bool pool_learn(CUmemoryPool handle, int location_type, int location_id)
     return known;
 }
 
-void pool_ending_begin(CUmemoryPool handle, struct pool_ending *ending)
+/* Forgets a pool that is about to be destroyed. Under `books`. */
+static void pool_forget(struct account *account, struct reservoir *pool)
 {
-    struct account *account = account_get();
-    struct allocation entry = {0};
-    *ending = (struct pool_ending){.handle = handle};
-    if (account == NULL)
-        return;
-    brief_lock_take(&account->books);
-    ending->known = allocmap_remove(&account->pools, (uintptr_t)handle, &entry);
-    ending->number = entry.bytes;
-    if (ending->known && entry.bytes != POOL_FOREIGN) {
-        struct reservoir *pool = pool_of(account, (unsigned)entry.bytes);
-        pool->calls++; /* so that nobody credits it before it is certain that it is gone */
-        atomic_store_explicit(&pool->ended, true, memory_order_release);
-        atomic_fetch_add_explicit(&pool->changes, 1, memory_order_release);
-    }
-    brief_lock_give(&account->books);
+    struct allocation entry;
+    (void)allocmap_remove(&account->pools, pool->handle, &entry);
+    atomic_store_explicit(&pool->retired, false, memory_order_release);
+    atomic_store_explicit(&pool->ended, true, memory_order_release);
+    atomic_fetch_add_explicit(&pool->changes, 1, memory_order_release);
 }
 
-void pool_ending_end(const struct pool_ending *ending, bool destroyed)
+/* The pool of a handle; NULL: it is none of ours. */
+static struct reservoir *pool_lookup(struct account *account, CUmemoryPool handle)
+{
+    brief_lock_take(&account->books);
+    const struct allocation *known = allocmap_find(&account->pools, (uintptr_t)handle);
+    struct reservoir *pool =
+        known != NULL && known->bytes != POOL_FOREIGN ? pool_of(account, (unsigned)known->bytes) : NULL;
+    brief_lock_give(&account->books);
+    return pool;
+}
+
+/* Has a pool give its memory back at the next synchronisation, as a destroyed one does, and be no device's current one. */
+static void pool_lay_down(const struct driver *driver, CUmemoryPool handle, CUdevice ordinal)
+{
+    uint64_t threshold = 0;
+    CUmemoryPool current = NULL, standard = NULL;
+    (void)driver->cuMemPoolSetAttribute(handle, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold);
+    if (driver->cuDeviceGetMemPool(&current, ordinal) == CUDA_SUCCESS && current == handle &&
+        driver->cuDeviceGetDefaultMemPool(&standard, ordinal) == CUDA_SUCCESS)
+        (void)driver->cuDeviceSetMemPool(ordinal, standard);
+}
+
+enum pool_fate pool_retire(const struct driver *driver, CUmemoryPool handle)
 {
     struct account *account = account_get();
-    struct allocation replaced, entry = {.pointer = (uintptr_t)ending->handle, .bytes = ending->number};
-    if (account == NULL || !ending->known)
-        return;
-    brief_lock_take(&account->books);
-    if (allocmap_find(&account->pools, entry.pointer) != NULL) /* somebody allocated from it meanwhile: counted anew */
-        destroyed = true;
-    if (ending->number != POOL_FOREIGN) {
-        struct reservoir *pool = pool_of(account, (unsigned)ending->number);
-        pool->calls--;
-        atomic_store_explicit(&pool->ended, destroyed, memory_order_release);
-        atomic_fetch_add_explicit(&pool->changes, 1, memory_order_release);
+    struct reservoir *pool = account != NULL ? pool_lookup(account, handle) : NULL;
+    if (pool == NULL)
+        return POOL_GOES;
+    if (atomic_load_explicit(&pool->retired, memory_order_acquire))
+        return POOL_IS_RETIRED;
+    uint64_t reserved = reservoir_read(driver, account, pool);
+    if (reserved == 0 || reserved == UINT64_MAX || driver->cuMemPoolSetAttribute == NULL ||
+        driver->cuDeviceGetMemPool == NULL || driver->cuDeviceGetDefaultMemPool == NULL ||
+        driver->cuDeviceSetMemPool == NULL) {
+        brief_lock_take(&account->books);
+        pool_forget(account, pool);
+        brief_lock_give(&account->books);
+        return POOL_GOES;
     }
-    if (!destroyed)
-        (void)allocmap_insert(&account->pools, &entry, &replaced);
-    brief_lock_give(&account->books);
+    atomic_store_explicit(&pool->retired, true, memory_order_release);
+    pool_lay_down(driver, handle, account->device[pool->device].ordinal);
+    return POOL_RETIRES;
 }
 
 /* --- room without growing ------------------------------------------------------------------------------------------------ */
@@ -260,7 +276,7 @@ bool pool_begin(const struct driver *driver, CUmemoryPool handle, CUdevice ordin
 {
     struct account *account = account_get();
     const struct account_device *device = account != NULL ? account_device_of(account, ordinal) : NULL;
-    call->counts = false;
+    call->counts = call->retired = false;
     if (device == NULL || bytes == 0 || handle == NULL)
         return true;
     bytes = bytes > UINT64_MAX - UNIT_BYTES ? bytes : (bytes + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES;
@@ -271,6 +287,11 @@ bool pool_begin(const struct driver *driver, CUmemoryPool handle, CUdevice ordin
         return call->pool == POOL_FOREIGN;
     }
     struct reservoir *pool = pool_of(account, call->pool);
+    if (__builtin_expect(atomic_load_explicit(&pool->retired, memory_order_relaxed), 0)) {
+        brief_lock_give(&account->books);
+        call->retired = true;
+        return true;
+    }
     call->counts = growth_charge(driver, account, pool, bytes, &call->growth_bytes);
     if (call->counts)
         call->seen = reservoir_enter(pool, call->growth_bytes);
@@ -312,15 +333,32 @@ bool pool_end(const struct driver *driver, const struct pool_call *call, CUresul
 
 /* --- giving back ------------------------------------------------------------------------------------------------------------ */
 
+/* Destroys a retired pool of which nothing is left. One thread does: the one that forgets it. */
+static void pool_bury(const struct driver *driver, struct account *account, struct reservoir *pool)
+{
+    brief_lock_take(&account->books);
+    bool goes = atomic_load(&pool->retired) && pool->live == 0 && pool->calls == 0 && pool->charged_bytes == 0;
+    CUmemoryPool handle = (CUmemoryPool)(uintptr_t)pool->handle;
+    if (goes)
+        pool_forget(account, pool);
+    brief_lock_give(&account->books);
+    if (goes && driver->cuMemPoolDestroy != NULL)
+        (void)driver->cuMemPoolDestroy(handle);
+}
+
 void pools_correct(const struct driver *driver)
 {
     struct account *account = account_get();
     if (account == NULL)
         return;
     unsigned high = atomic_load_explicit(&account->pools_high, memory_order_acquire);
-    for (unsigned i = 0; i < high; i++)
-        if (account->pool[i].charged_bytes != 0) /* a guess: reservoir_correct looks again, with the lock */
-            reservoir_correct(driver, account, pool_of(account, i));
+    for (unsigned i = 0; i < high; i++) {
+        struct reservoir *pool = pool_of(account, i);
+        if (pool->charged_bytes != 0) /* a guess: reservoir_correct looks again, with the lock */
+            reservoir_correct(driver, account, pool);
+        if (__builtin_expect(atomic_load_explicit(&pool->retired, memory_order_relaxed), 0))
+            pool_bury(driver, account, pool);
+    }
 }
 
 bool pools_hold(void)

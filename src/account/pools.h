@@ -15,19 +15,15 @@
  * budget. A pool that was imported: CU_MEM_LOCATION_TYPE_NONE, for its memory is charged to who exported it. */
 bool pool_learn(CUmemoryPool handle, int location_type, int location_id);
 
-/* Around the destruction of a pool; what is handed out of it lives on. The books end before the driver's call, after which
- * another thread's new pool may have the handle; `destroyed` false: the driver refused, and they go on. */
-struct pool_ending {
-    CUmemoryPool handle;
-    uint64_t number;
-    bool known;
-};
-void pool_ending_begin(CUmemoryPool handle, struct pool_ending *ending);
-void pool_ending_end(const struct pool_ending *ending, bool destroyed);
+/* The program destroys a pool. POOL_GOES: the driver may; it is forgotten here. POOL_RETIRES: memory of it is not back yet, and a
+ * destroyed pool cannot be asked when it is; pools_correct destroys it then. POOL_IS_RETIRED: it was destroyed before. */
+enum pool_fate { POOL_GOES, POOL_RETIRES, POOL_IS_RETIRED };
+enum pool_fate pool_retire(const struct driver *driver, CUmemoryPool handle);
 
 struct pool_call {
     unsigned pool;
     bool counts;
+    bool retired; /* no such pool any more, as the program sees it */
     uint64_t growth_bytes, seen;
 };
 
@@ -43,7 +39,7 @@ bool pool_end(const struct driver *driver, const struct pool_call *call, CUresul
 /* Whether there is any pool, so that pools_correct is worth calling. */
 bool pools_hold(void);
 
-/* Makes every pool's charge what the driver has reserved for it. */
+/* Makes every pool's charge what the driver has reserved for it, and destroys the retired ones that have nothing left. */
 void pools_correct(const struct driver *driver);
 
 /* --- graphs (graphs.c) --------------------------------------------------------------------------------------------------- */

@@ -26,6 +26,7 @@ struct reservoir {
     uint64_t bound_bytes;      /* of graphs: what all that were launched since the last trim can take together */
     _Atomic(uint64_t) changes; /* counts calls and corrections; read without the lock too */
     _Atomic(bool) ended;       /* destroyed, and memory of it is still handed out */
+    _Atomic(bool) retired;     /* the program has destroyed it, and the driver will when its memory is back */
     uint32_t calls;            /* under way */
     bool alone;     /* the one call under way counts on room that another could take: nobody else may begin */
     uint32_t live;  /* pointers handed out; of pools */

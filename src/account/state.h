@@ -139,7 +139,8 @@ uint64_t overhead_predict(const struct account *account, const struct account_de
 struct overhead overhead_read(const struct account_device *device);
 
 /* What the context that was made since cost; 0: the card cannot say. */
-uint64_t overhead_measure(const struct account_device *device, const struct overhead *before);
+uint64_t overhead_measure(const struct account_device *device, const struct overhead *before, enum drift_state state,
+                          int64_t cost_bytes);
 
 /* --- drift.c -------------------------------------------------------------------------------------------------------- */
 

@@ -65,6 +65,8 @@ static CUresult allocate_charged(const struct driver *driver, const struct reque
         return call(driver, request, pointer);
     if (!pool_begin(driver, pool, ordinal, request->bytes, &charge))
         return CUDA_ERROR_OUT_OF_MEMORY;
+    if (charge.retired)
+        return CUDA_ERROR_INVALID_VALUE;
     CUresult result = call(driver, request, &taken);
     bool kept = pool_end(driver, &charge, result, result == CUDA_SUCCESS ? taken : 0, request->bytes);
     if (result != CUDA_SUCCESS)
@@ -178,20 +180,18 @@ static bool pool_is_default(const struct driver *driver, CUmemoryPool pool)
     return false;
 }
 
+/* The books of one that goes end before the call: after it another thread's new pool may have the same handle. */
 CUresult cuMemPoolDestroy(CUmemoryPool pool)
 {
     const struct driver *driver = driver_get();
-    struct pool_ending ending;
     if (driver == NULL || driver->cuMemPoolDestroy == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuMemPoolDestroy(pool);
-    bool stays = pool_is_default(driver, pool);
-    if (!stays)
-        pool_ending_begin(pool, &ending);
-    CUresult result = driver->cuMemPoolDestroy(pool);
-    if (!stays)
-        pool_ending_end(&ending, result == CUDA_SUCCESS);
+    enum pool_fate fate = pool_is_default(driver, pool) ? POOL_GOES : pool_retire(driver, pool);
+    CUresult result = fate == POOL_RETIRES ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    if (fate == POOL_GOES)
+        result = driver->cuMemPoolDestroy(pool);
     gate_leave();
     return result;
 }
