@@ -95,7 +95,7 @@ struct drift {
     unsigned device;
     enum drift_state state;
     uint32_t measurement;
-    uint64_t own_bytes, committed_bytes;
+    uint64_t own_bytes, committed_bytes, changes;
 };
 
 /* --- arrays ----------------------------------------------------------------------------------------------------------- */
@@ -163,6 +163,9 @@ void measured_record_context(const struct measured_charge *measured, enum contex
  * resident, beyond what a context comes with. Measured on an H100: 16384 cost (16384 - 1024) * 132 * 2048 bytes. */
 enum { CONTEXT_STACK_BYTES = 1024 };
 uint64_t stacks_cost(const struct driver *driver, size_t bytes);
+
+/* They are of that many bytes now: what the context held for larger ones is back (measured). */
+void stacks_lowered(const struct driver *driver, size_t bytes);
 
 /* A library was loaded, charged by account_ask. It takes memory at its first use (measured), which may be a launch that nobody
  * sees, so it is charged from its load to its unload. */

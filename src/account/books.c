@@ -252,6 +252,7 @@ void account_imported(CUdeviceptr pointer)
     if (account == NULL)
         return;
     brief_lock_take(&account->books);
+    account->foreign = true;
     if (allocmap_remove(&account->allocations, pointer, &entry))
         entry_supersede(account, &entry);
     brief_lock_give(&account->books);

@@ -156,6 +156,7 @@ static void context_close(struct account *account, CUcontext handle)
         if (account->device[i].primary == handle)
             account->device[i].primary = NULL;
     books_credit(account, context.device, LEDGER_KIND_CONTEXT, context.bytes);
+    implicit_forget(account, context.device);
 }
 
 void context_ending_end(struct context_ending *ending, bool ended)

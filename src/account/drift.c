@@ -2,7 +2,8 @@
  * What a call cost that nobody can compute: what NVML says this process holds, less what its row says, before and after. What
  * other threads allocate meanwhile is in both and does not count; what is on its way at the moment of a reading would, so such a
  * reading is not used, nor are two measurements at once. (A free that the driver has done and the books have not is not seen: then
- * the cost reads too low by it.) Called by arrays.c and modules.c.
+ * the cost reads too low by it.) Called by arrays.c,
+ * modules.c and implicit.c.
  */
 #include "config.h"
 
@@ -25,6 +26,7 @@ static void drift_read(struct account *account, unsigned device, uint64_t in_fli
     drift->device = device;
     drift->state = DRIFT_BUSY;
     drift->committed_bytes = before.committed_bytes;
+    drift->changes = before.changes;
     if (before.in_flight_bytes != in_flight_bytes)
         return;
     if (nvml_own_bytes(&account->device[device].uuid, &drift->own_bytes) != 0) {
@@ -33,6 +35,12 @@ static void drift_read(struct account *account, unsigned device, uint64_t in_fli
     }
     if (held_now(account, device).changes == before.changes)
         drift->state = DRIFT_CLEAN;
+}
+
+void drift_look(struct account *account, unsigned device, struct drift *now)
+{
+    *now = (struct drift){.state = DRIFT_BUSY};
+    drift_read(account, device, 0, now);
 }
 
 void drift_begin(struct account *account, unsigned device, struct drift *before)

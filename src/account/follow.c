@@ -105,9 +105,9 @@ void account_tick(void)
         claiming_give(account);
     }
     const struct driver *driver = driver_bound();
-    if (driver != NULL && pools_hold())
-        pools_correct(
-            driver); /* what came free at no call that we know of, or where the program makes no call any more */
+    if (driver != NULL && pools_hold()) /* what came free at no call that we know of, or where no call comes any more */
+        pools_correct(driver);
+    implicit_follow(account);
     brief_lock_take(&account->books);
     handles_look(account);
     ledger_row_touch(account->ledger, account->claim.row);

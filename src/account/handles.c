@@ -493,10 +493,15 @@ memory_name handle_import_begin(const struct shareable *shareable)
 /* Another's memory under a value that we know: what we know by it was released, or the driver would not have given it out. */
 void handle_import_end(memory_name name, uint64_t handle, bool imported)
 {
-    if (name == 0 && imported)
-        handle_forget(handle);
-    else
+    struct account *account = account_get();
+    if (name != 0 || !imported || account == NULL) {
         reference_end(name, handle, imported);
+        return;
+    }
+    handle_forget(handle);
+    brief_lock_take(&account->books);
+    account->foreign = true;
+    brief_lock_give(&account->books);
 }
 
 /* --- external memory ------------------------------------------------------------------------------------------------------- */

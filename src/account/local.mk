@@ -10,6 +10,7 @@ account_sources = \
     src/account/drift.c \
     src/account/follow.c \
     src/account/image_cost.c src/account/image_cost.h \
+    src/account/implicit.c \
     src/account/modules.c \
     src/account/graphs.c \
     src/account/handles.c src/account/handles.h \

@@ -104,27 +104,55 @@ void measured_record_context(const struct measured_charge *measured, enum contex
     measured_record(measured, context_key(measured->charge.owner, part), bytes);
 }
 
+/* What stacks of that many bytes take for all threads that can be resident in the current context; UINT64_MAX: it cannot be said. */
+static uint64_t stacks_total(const struct driver *driver, struct account *account, size_t bytes, unsigned *device,
+                             uint32_t *owner)
+{
+    int processors = 0, threads = 0;
+    uint64_t all;
+    if (!books_context(driver, account, device, owner))
+        return UINT64_MAX;
+    if (bytes <= CONTEXT_STACK_BYTES)
+        return 0;
+    CUdevice ordinal = account->device[*device].ordinal;
+    (void)driver->cuDeviceGetAttribute(&processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, ordinal);
+    (void)driver->cuDeviceGetAttribute(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, ordinal);
+    if (processors <= 0 || threads <= 0 ||
+        __builtin_mul_overflow((uint64_t)(bytes - CONTEXT_STACK_BYTES), (uint64_t)processors * (uint64_t)threads, &all))
+        return UINT64_MAX; /* more than any driver grants */
+    return linear_cost(all);
+}
+
 uint64_t stacks_cost(const struct driver *driver, size_t bytes)
 {
     struct account *account = account_get();
     unsigned device;
     uint32_t owner;
-    int processors = 0, threads = 0;
-    uint64_t all;
-    if (account == NULL || bytes <= CONTEXT_STACK_BYTES || !books_context(driver, account, &device, &owner))
+    uint64_t all = account != NULL ? stacks_total(driver, account, bytes, &device, &owner) : UINT64_MAX;
+    if (all == UINT64_MAX)
         return 0;
-    CUdevice ordinal = account->device[device].ordinal;
-    (void)driver->cuDeviceGetAttribute(&processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, ordinal);
-    (void)driver->cuDeviceGetAttribute(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, ordinal);
-    if (processors <= 0 || threads <= 0 ||
-        __builtin_mul_overflow((uint64_t)(bytes - CONTEXT_STACK_BYTES), (uint64_t)processors * (uint64_t)threads, &all))
-        return 0; /* more than any driver grants */
-    all = linear_cost(all);
     brief_lock_take(&account->books);
     const struct allocation *held = allocmap_find(&account->allocations, context_key(owner, CONTEXT_STACKS));
     uint64_t held_bytes = held != NULL ? held->bytes : 0;
     brief_lock_give(&account->books);
     return all > held_bytes ? all - held_bytes : 0;
+}
+
+void stacks_lowered(const struct driver *driver, size_t bytes)
+{
+    struct account *account = account_get();
+    unsigned device;
+    uint32_t owner;
+    uint64_t all = account != NULL ? stacks_total(driver, account, bytes, &device, &owner) : UINT64_MAX;
+    if (all == UINT64_MAX)
+        return;
+    brief_lock_take(&account->books);
+    struct allocation *held = allocmap_find(&account->allocations, context_key(owner, CONTEXT_STACKS));
+    if (held != NULL && held->bytes > all) {
+        books_credit(account, device, LEDGER_KIND_CONTEXT, held->bytes - all);
+        held->bytes = all;
+    }
+    brief_lock_give(&account->books);
 }
 
 /* --- libraries ------------------------------------------------------------------------------------------------------------ */

@@ -39,6 +39,13 @@ struct array_sharer {
     uint64_t class_bytes;   /* the sum of their sizes, each rounded up to a power of two */
 };
 
+/* What the driver took by itself (implicit.c). */
+struct implicit {
+    uint64_t bytes[LEDGER_DEVICES]; /* charged */
+    uint64_t done;                  /* allocations and frees at the last look */
+    unsigned rest, wait;            /* ticks between readings, and until the next */
+};
+
 struct account {
     _Atomic(uint32_t) attached;
     struct brief_lock books, making, claiming;
@@ -58,6 +65,8 @@ struct account {
     struct array_sharer array_sharer[ARRAY_SHARERS];
     uint32_t measuring, measurements; /* those under way, and those begun since attaching: drift.c */
     struct handles handles;
+    struct implicit implicit;
+    bool foreign; /* memory of others was imported; never false again */
     uint32_t next_owner;
     uint32_t ending; /* the owner that the driver may be ending just now; OWNER_NONE: none */
     /* Written while attaching or under claiming: */
@@ -151,6 +160,17 @@ void drift_begin(struct account *account, unsigned device, struct drift *before)
  * its row says, than before the call. The figure is good where both readings were clean. Not under `books`. */
 enum drift_state drift_end(struct account *account, const struct drift *before, uint64_t in_flight_bytes,
                            int64_t *excess_bytes);
+
+/* One reading by itself, with nothing of one's own in flight. Not under `books`. */
+void drift_look(struct account *account, unsigned device, struct drift *now);
+
+/* --- implicit.c ----------------------------------------------------------------------------------------------------- */
+
+/* Charges or credits what the driver has taken by itself. By account_tick alone. */
+void implicit_follow(struct account *account);
+
+/* Credits it on a device of which the process has no context any more. Under `books`. */
+void implicit_forget(struct account *account, unsigned device);
 
 /* --- arrays.c ------------------------------------------------------------------------------------------------------- */
 

@@ -25,6 +25,8 @@ CUresult cuCtxSetLimit(CUlimit limit, size_t value)
             measured_record_context(&measured, stacks ? CONTEXT_STACKS : CONTEXT_OTHER, measured_cost(&measured));
         else
             measured_abandon(&measured);
+        if (result == CUDA_SUCCESS && stacks)
+            stacks_lowered(driver, value);
     } else if (passes)
         result = driver->cuCtxSetLimit(limit, value);
     gate_leave();

@@ -380,10 +380,16 @@ void ledger_bid_withdraw(struct ledger *ledger, struct ledger_bid *bid)
 
 /* --- after the grant ---------------------------------------------------------------------------------------------------- */
 
+uint64_t ledger_done(const struct ledger *ledger, unsigned row)
+{
+    const struct ledger_row *entry = layout_row(ledger, row);
+    return word_of(&entry->counts.allocations) + word_of(&entry->counts.frees);
+}
+
 void ledger_row_touch(struct ledger *ledger, unsigned row)
 {
     struct ledger_row *entry = layout_row(ledger, row);
-    uint64_t done = word_of(&entry->counts.allocations) + word_of(&entry->counts.frees);
+    uint64_t done = ledger_done(ledger, row);
     if (done == word_of(&entry->counted))
         return;
     atomic_store_explicit(&entry->counted, done, memory_order_relaxed);

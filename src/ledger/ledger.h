@@ -178,6 +178,9 @@ void ledger_counts_copy(const struct ledger *from, unsigned from_row, struct led
 /* Adds to the row's display account by kind; negative takes away. Owner. */
 void ledger_kind_add(struct ledger *ledger, unsigned row, unsigned device, enum ledger_kind kind, int64_t bytes);
 
+/* How often the row's owner has allocated and freed. Owner. */
+uint64_t ledger_done(const struct ledger *ledger, unsigned row);
+
 /* Notes the time in the row where anything was allocated or freed since the last note. Owner. */
 void ledger_row_touch(struct ledger *ledger, unsigned row);
 

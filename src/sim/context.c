@@ -426,8 +426,8 @@ SIM_API CUresult cuCtxGetLimit(size_t *value, int limit)
     return CUDA_SUCCESS;
 }
 
-/* Stacks for all threads that can be resident are taken at once, beyond the 1 KiB that a context comes with, and kept when the
- * limit falls; the other limits cost nothing at the call: measured. Under sim_lock. */
+/* Stacks for all threads that can be resident are taken at once, beyond the 1 KiB that a context comes with, and given back when
+ * the limit falls; the other limits cost nothing at the call: measured. Under sim_lock. */
 static CUresult stacks_take(CUcontext context, size_t value)
 {
     enum { RESIDENT_THREADS = 132 * 2048 };
@@ -436,8 +436,13 @@ static CUresult stacks_take(CUcontext context, size_t value)
     uint64_t base = default_limits[CU_LIMIT_STACK_SIZE];
     uint64_t bytes = value > base ? (value - base) * RESIDENT_THREADS : 0;
     bytes = (bytes + GRANULE_BYTES - 1) / GRANULE_BYTES * GRANULE_BYTES;
-    if (bytes <= context->stack_bytes)
+    if (bytes <= context->stack_bytes) {
+        uint64_t back = context->stack_bytes - bytes;
+        machine_credit(&sim_process.machine, sim_process.physical[context->device], back);
+        context->extra_bytes -= back;
+        context->stack_bytes = bytes;
         return CUDA_SUCCESS;
+    }
     CUresult result = context_extend(context, bytes - context->stack_bytes);
     if (result == CUDA_SUCCESS)
         context->stack_bytes = bytes;
