@@ -310,6 +310,8 @@ bool pool_end(const struct driver *driver, const struct pool_call *call, CUresul
     struct reservoir *pool = pool_of(account, call->pool);
     uint64_t reserved = reservoir_read(driver, account, pool);
     brief_lock_take(&account->books);
+    if (call->growth_bytes == 0)
+        pool->alone = false;
     if (__builtin_expect(result != CUDA_SUCCESS && reserved == UINT64_MAX, 0)) {
         reservoir_refused(account, pool, call->growth_bytes);
         pool_forget_unused(account, pool);
@@ -317,8 +319,6 @@ bool pool_end(const struct driver *driver, const struct pool_call *call, CUresul
         return true;
     }
     uint64_t before = pool->charged_bytes - call->growth_bytes;
-    if (call->growth_bytes == 0)
-        pool->alone = false;
     bool settled = reservoir_leave(account, pool, call->growth_bytes, call->seen, reserved);
     bool grew_unasked = call->growth_bytes == 0 && settled && pool->charged_bytes > before;
     if (result == CUDA_SUCCESS) {
