@@ -351,11 +351,14 @@ def check_two_torches():
         return skip("two PyTorch processes", "not installed")
     both = [preloaded([sys.executable, "-c", program], "--slot", slot, stderr=None) for slot in ("one", "two")]
     ready = [p.stdout.readline().strip() for p in both]
+    time.sleep(4)  # within so long each has charged what the driver loaded by itself
     state = dump()
     lines = [(p["slot"], p["used_bytes"], smi_process_bytes(p["pid"]) or 0) for p in state["processes"]]
     for slot, used, by_driver in lines:
         print(f"     slot {slot}: ledger {used / MIB:.0f} MiB, NVML {by_driver / MIB:.0f} MiB, drift {(by_driver - used) / MIB:.0f} MiB")
     subprocess.run([CUBUDGET, "dump"], check=True)
+    books = subprocess.run([CUBUDGET, "check", "--books"], capture_output=True, text=True)
+    report("PyTorch's books agree with the card", books.returncode == 0 and "skip" not in books.stdout, books.stdout.strip())
     answers = [p.communicate("\n")[0].strip() for p in both]
     report("two PyTorch processes", ready == ["ready"] * 2 and len(lines) == 2 and answers == [str(512.0 * 1024 * 1024)] * 2,
            f"answers {answers}")
