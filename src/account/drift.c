@@ -1,14 +1,20 @@
 /*
  * What a call cost that nobody can compute: what NVML says this process holds, less what its row says, before and after. What
  * other threads allocate meanwhile is in both and does not count; what is on its way at the moment of a reading would, so such a
- * reading is not used, nor are two measurements at once. (A free that the driver has done and the books have not is not seen: then
- * the cost reads too low by it.) Called by arrays.c and modules.c.
+ * reading is not used, nor are two measurements at once. Nor is one beside a call that gives memory back. Called by arrays.c and modules.c.
  */
 #include "config.h"
 
 #include <errno.h>
 #include "account/state.h"
 #include "cuda/nvml.h"
+
+void account_leaving(int change)
+{
+    struct account *account = account_get();
+    if (account != NULL)
+        (void)atomic_fetch_add(&account->leaving, change);
+}
 
 static struct ledger_held held_now(struct account *account, unsigned device)
 {
@@ -25,13 +31,13 @@ static void drift_read(struct account *account, unsigned device, uint64_t in_fli
     drift->device = device;
     drift->state = DRIFT_BUSY;
     drift->committed_bytes = before.committed_bytes;
-    if (before.in_flight_bytes != in_flight_bytes)
+    if (before.in_flight_bytes != in_flight_bytes || atomic_load(&account->leaving) != 0)
         return;
     if (nvml_own_bytes(&account->device[device].uuid, &drift->own_bytes) != 0) {
         drift->state = DRIFT_UNKNOWN;
         return;
     }
-    if (held_now(account, device).changes == before.changes)
+    if (atomic_load(&account->leaving) == 0 && held_now(account, device).changes == before.changes)
         drift->state = DRIFT_CLEAN;
 }
 

@@ -195,6 +195,8 @@ static bool pool_has_room(const struct account *account, unsigned number, uint64
     uint64_t touched;
     if (pool->calls != 0 || bytes > pool->charged_bytes)
         return false;
+    if (atomic_load(&account->leaving) != 0) /* a step may be back already whose last free is not in the books yet */
+        return false;
     struct extent *extents = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (extents == MAP_FAILED)
         return false;
@@ -209,7 +211,10 @@ static bool pool_has_room(const struct account *account, unsigned number, uint64
     uint64_t untouched = pool->charged_bytes / RESERVOIR_STEP_BYTES - touched;
     if (touched > pool->charged_bytes / RESERVOIR_STEP_BYTES) /* laid out in another way than we believe */
         return false;
-    return holds || untouched * RESERVOIR_STEP_BYTES >= reservoir_steps(bytes);
+    /* Several free steps hold a larger request only where they lie side by side, which is known of a whole pool alone. */
+    if (touched == 0 && !pool->scattered)
+        return pool->charged_bytes >= bytes;
+    return holds || (untouched != 0 && bytes <= RESERVOIR_STEP_BYTES);
 }
 
 /* --- allocating ------------------------------------------------------------------------------------------------------------ */

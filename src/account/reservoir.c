@@ -18,9 +18,10 @@ static void charge_follow(struct account *account, struct reservoir *reservoir, 
     enum ledger_kind kind = (enum ledger_kind)reservoir->kind;
     if (reserved_bytes == charged)
         return;
-    if (reserved_bytes < charged)
+    if (reserved_bytes < charged) {
         books_credit(account, reservoir->device, kind, charged - reserved_bytes);
-    else
+        reservoir->scattered = reserved_bytes != 0;
+    } else
         books_settle(account, reservoir->device, kind, 0, reserved_bytes - charged); /* grew by a way we do not see */
     reservoir->charged_bytes = reserved_bytes;
     atomic_fetch_add_explicit(&reservoir->changes, 1, memory_order_release);

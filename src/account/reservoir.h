@@ -28,6 +28,7 @@ struct reservoir {
     _Atomic(bool) ended;       /* destroyed, and memory of it is still handed out */
     _Atomic(bool) retired;     /* the program has destroyed it, and the driver will when its memory is back */
     uint32_t calls;            /* under way */
+    bool scattered;            /* gave some of its steps back, so that those left may not lie side by side */
     uint32_t live;             /* pointers handed out; of pools */
     uint8_t device;            /* as this process numbers them */
     uint8_t kind;              /* LEDGER_KIND_POOL or LEDGER_KIND_GRAPH */

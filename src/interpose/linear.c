@@ -165,6 +165,7 @@ static void free_done(const struct driver *driver, CUresult result, CUdeviceptr 
 {
     if (result == CUDA_SUCCESS && account_freed(pointer))
         pools_correct(driver);
+    account_leaving(-1);
     gate_leave();
 }
 
@@ -175,6 +176,7 @@ CUresult cuMemFree_v2(CUdeviceptr pointer)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuMemFree_v2(pointer);
+    account_leaving(+1);
     CUresult result = driver->cuMemFree_v2(pointer);
     free_done(driver, result, pointer);
     return result;
@@ -187,6 +189,7 @@ CUresult cuMemFree(CUdeviceptr_v1 pointer)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuMemFree(pointer);
+    account_leaving(+1);
     CUresult result = driver->cuMemFree(pointer);
     free_done(driver, result, pointer);
     return result;
@@ -201,9 +204,11 @@ static CUresult free_in_stream(free_async *real, CUdeviceptr pointer, CUstream s
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return real(pointer, stream);
+    account_leaving(+1);
     CUresult result = real(pointer, stream);
     if (result == CUDA_SUCCESS)
         (void)account_freed(pointer);
+    account_leaving(-1);
     gate_leave();
     return result;
 }
