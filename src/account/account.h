@@ -83,6 +83,13 @@ uint32_t account_owner(const struct driver *driver);
  * shrunk. */
 bool account_freed(CUdeviceptr pointer);
 
+/* Around a driver's call that may give memory back, and its books: +1 before, -1 after. Between the two the card says less than the
+ * books, and no reading of both counts. */
+void account_leaving(int change);
+
+/* The same before, for a call that is made very often: what it returns is to be taken away after, as -change. */
+int account_leaving_often(void);
+
 /* --- what only the card can say ---------------------------------------------------------------------------------------- */
 
 /* A reading of what the card says that this process holds, beside what its row says. */

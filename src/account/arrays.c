@@ -7,7 +7,8 @@
  *     charged_bytes >= blocks that hold small arrays and no small memory that is counted
  *     charged_bytes <= BLOCK_BYTES * count
  *
- * A new one is charged a block, and given it back where the card says that it took none. One that goes gives back what the card
+ * A new one is charged a block, and given it back where the card says that it took none: one block less than the books say,
+ * exactly; anything else is another thread's free, which the books have not seen yet. One that goes gives back what the card
  * says came free, and what is charged beyond a block for each that is left. A block whose last small memory is freed stays
  * charged while arrays may lie in it. Where the card cannot say, a context's are taken to be packed by powers of two, and what was
  * charged stays until the last is gone.
@@ -158,7 +159,7 @@ static void small_record(struct account *account, const struct array_charge *arr
     books_settle(account, charge->device, LEDGER_KIND_ARRAY, charge->bytes, bytes);
     ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
     brief_lock_give(&account->books);
-    if (drift_end(account, &array->before, 0, &excess) != DRIFT_CLEAN || excess > -(int64_t)BLOCK_BYTES)
+    if (drift_end(account, &array->before, 0, &excess) != DRIFT_CLEAN || excess != -(int64_t)BLOCK_BYTES)
         return;
     brief_lock_take(&account->books);
     sharer = sharer_find(account, charge->owner);
@@ -208,7 +209,7 @@ void array_ending_end(const struct array_ending *ending, bool gone)
     if (gone)
         (void)account_freed(ending->handle);
     if (!ending->small || drift_end(account, &ending->before, 0, &excess) != DRIFT_CLEAN || !gone ||
-        excess > -(int64_t)BLOCK_BYTES)
+        excess != -(int64_t)BLOCK_BYTES)
         return;
     brief_lock_take(&account->books);
     struct array_sharer *sharer = sharer_find(account, ending->owner);

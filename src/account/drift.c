@@ -1,8 +1,7 @@
 /*
  * What a call cost that nobody can compute: what NVML says this process holds, less what its row says, before and after. What
  * other threads allocate meanwhile is in both and does not count; what is on its way at the moment of a reading would, so such a
- * reading is not used, nor are two measurements at once. (A free that the driver has done and the books have not is not seen: then
- * the cost reads too low by it.) Called by arrays.c,
+ * reading is not used, nor are two measurements at once, nor is one beside a call that gives memory back. Called by arrays.c,
  * modules.c and implicit.c.
  */
 #include "config.h"
@@ -10,6 +9,23 @@
 #include <errno.h>
 #include "account/state.h"
 #include "cuda/nvml.h"
+
+void account_leaving(int change)
+{
+    struct account *account = account_get();
+    if (account != NULL)
+        (void)atomic_fetch_add(&account->leaving, change);
+}
+
+/* Counted where anything was ever measured: a free is too frequent to pay for what its process never does. */
+int account_leaving_often(void)
+{
+    struct account *account = account_get();
+    if (account == NULL || !atomic_load_explicit(&account->measured, memory_order_relaxed))
+        return 0;
+    (void)atomic_fetch_add(&account->leaving, 1);
+    return 1;
+}
 
 static struct ledger_held held_now(struct account *account, unsigned device)
 {
@@ -27,13 +43,13 @@ static void drift_read(struct account *account, unsigned device, uint64_t in_fli
     drift->state = DRIFT_BUSY;
     drift->committed_bytes = before.committed_bytes;
     drift->changes = before.changes;
-    if (before.in_flight_bytes != in_flight_bytes)
+    if (before.in_flight_bytes != in_flight_bytes || atomic_load(&account->leaving) != 0)
         return;
     if (nvml_own_bytes(&account->device[device].uuid, &drift->own_bytes) != 0) {
         drift->state = DRIFT_UNKNOWN;
         return;
     }
-    if (held_now(account, device).changes == before.changes)
+    if (atomic_load(&account->leaving) == 0 && held_now(account, device).changes == before.changes)
         drift->state = DRIFT_CLEAN;
 }
 
@@ -45,6 +61,7 @@ void drift_look(struct account *account, unsigned device, struct drift *now)
 
 void drift_begin(struct account *account, unsigned device, struct drift *before)
 {
+    atomic_store(&account->measured, true);
     brief_lock_take(&account->books);
     bool alone = account->measuring++ == 0;
     before->measurement = ++account->measurements;

@@ -209,9 +209,11 @@ static bool device_begin(const struct driver *driver, struct account *account, u
     bool granted = growth == 0 || admit_at_once(account, device, growth);
     if (!granted) {
         brief_lock_give(&account->books);
+        account_leaving(+1);
         if (driver->cuDeviceGraphMemTrim != NULL &&
             driver->cuDeviceGraphMemTrim(account->device[device].ordinal) == CUDA_SUCCESS)
             graphs_trimmed(driver, account->device[device].ordinal);
+        account_leaving(-1);
         brief_lock_take(&account->books);
         entry = allocmap_find(&account->instances, key_of(instance, device));
         growth = growth_of(reservoir, entry, bytes, account->graph_epoch[device]);

@@ -133,8 +133,10 @@ CUresult cuArrayDestroy(CUarray array)
     if (!gate_enter())
         return driver->cuArrayDestroy(array);
     array_ending_begin((uintptr_t)array, &ending);
+    account_leaving(!ending.small);
     CUresult result = driver->cuArrayDestroy(array);
     array_ending_end(&ending, result == CUDA_SUCCESS);
+    account_leaving(-!ending.small);
     gate_leave();
     return result;
 }
@@ -148,8 +150,10 @@ CUresult cuMipmappedArrayDestroy(CUmipmappedArray mipmap)
     if (!gate_enter())
         return driver->cuMipmappedArrayDestroy(mipmap);
     array_ending_begin((uintptr_t)mipmap, &ending);
+    account_leaving(!ending.small);
     CUresult result = driver->cuMipmappedArrayDestroy(mipmap);
     array_ending_end(&ending, result == CUDA_SUCCESS);
+    account_leaving(-!ending.small);
     gate_leave();
     return result;
 }

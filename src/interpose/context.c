@@ -111,11 +111,13 @@ static CUresult primary_end(const struct driver *driver, primary_call *real, CUd
     if (!gate_enter())
         return real(device);
     context_ending_begin(NULL, device, &ending);
+    account_leaving(+1);
     CUresult result = real(device);
     context_ending_end(&ending, result == CUDA_SUCCESS && context_primary_is_gone(driver, device));
     if (pools_hold())
         pools_correct(driver);
     graphs_trimmed(driver, device);
+    account_leaving(-1);
     gate_leave();
     return result;
 }
@@ -157,9 +159,11 @@ static CUresult context_drop(context_call *real, CUcontext context, bool counted
     if (!gate_enter())
         return real(context);
     context_ending_begin(context, 0, &ending);
+    account_leaving(+1);
     CUresult result = real(context);
     bool ended = result == CUDA_SUCCESS && context != NULL && (!counted || context_use(context, -1));
     context_ending_end(&ending, ended);
+    account_leaving(-1);
     gate_leave();
     return result;
 }

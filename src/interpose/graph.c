@@ -182,10 +182,12 @@ CUresult cuDeviceGraphMemTrim(CUdevice device)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuDeviceGraphMemTrim == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
+    account_leaving(+1);
     CUresult result = driver->cuDeviceGraphMemTrim(device);
     if (gate_enter()) {
         graphs_trimmed(driver, device);
         gate_leave();
     }
+    account_leaving(-1);
     return result;
 }

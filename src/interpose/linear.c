@@ -164,10 +164,12 @@ CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned 
 /* --- freeing ---------------------------------------------------------------------------------------------------------- */
 
 /* Whatever frees it: this call, unlike cuMemFreeAsync, gives a pool's memory back at once (measured). */
-static void free_done(const struct driver *driver, CUresult result, CUdeviceptr pointer)
+static inline void free_done(const struct driver *driver, CUresult result, CUdeviceptr pointer, int leaving)
 {
     if (result == CUDA_SUCCESS && account_freed(pointer))
         pools_correct(driver);
+    if (__builtin_expect(leaving != 0, 0))
+        account_leaving(-leaving);
     gate_leave();
 }
 
@@ -178,8 +180,9 @@ CUresult cuMemFree_v2(CUdeviceptr pointer)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuMemFree_v2(pointer);
+    int leaving = account_leaving_often();
     CUresult result = driver->cuMemFree_v2(pointer);
-    free_done(driver, result, pointer);
+    free_done(driver, result, pointer, leaving);
     return result;
 }
 
@@ -190,8 +193,9 @@ CUresult cuMemFree(CUdeviceptr_v1 pointer)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuMemFree(pointer);
+    int leaving = account_leaving_often();
     CUresult result = driver->cuMemFree(pointer);
-    free_done(driver, result, pointer);
+    free_done(driver, result, pointer, leaving);
     return result;
 }
 
@@ -204,9 +208,12 @@ static CUresult free_in_stream(free_async *real, CUdeviceptr pointer, CUstream s
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return real(pointer, stream);
+    int leaving = account_leaving_often();
     CUresult result = real(pointer, stream);
     if (result == CUDA_SUCCESS)
         (void)account_freed(pointer);
+    if (__builtin_expect(leaving != 0, 0))
+        account_leaving(-leaving);
     gate_leave();
     return result;
 }

@@ -116,9 +116,11 @@ CUresult cuModuleUnload(CUmodule module)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuModuleUnload(module);
+    account_leaving(+1);
     CUresult result = driver->cuModuleUnload(module);
     if (result == CUDA_SUCCESS)
         (void)account_freed((uintptr_t)module);
+    account_leaving(-1);
     gate_leave();
     return result;
 }
@@ -205,9 +207,11 @@ CUresult cuLibraryUnload(CUlibrary library)
         return CUDA_ERROR_NOT_SUPPORTED;
     if (!gate_enter())
         return driver->cuLibraryUnload(library);
+    account_leaving(+1);
     CUresult result = driver->cuLibraryUnload(library);
     if (result == CUDA_SUCCESS)
         (void)account_freed((uintptr_t)library);
+    account_leaving(-1);
     gate_leave();
     return result;
 }

@@ -72,9 +72,11 @@ static CUresult allocate_charged(const struct driver *driver, const struct reque
     if (result != CUDA_SUCCESS)
         return result;
     if (!kept) { /* the driver laid it out otherwise than we believed */
+        account_leaving(+1);
         if (driver->cuMemFree_v2(taken) == CUDA_SUCCESS)
             (void)account_freed(taken);
         pools_correct(driver);
+        account_leaving(-1);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     *pointer = taken;
@@ -201,11 +203,13 @@ CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t bytes)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuMemPoolTrimTo == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
+    account_leaving(+1);
     CUresult result = driver->cuMemPoolTrimTo(pool, bytes);
     if (pools_hold() && gate_enter()) {
         pools_correct(driver);
         gate_leave();
     }
+    account_leaving(-1);
     return result;
 }
 

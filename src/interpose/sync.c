@@ -9,11 +9,22 @@
 #include "interpose/gate.h"
 #include "interpose/hooks.h"
 
-static inline CUresult synchronised(const struct driver *driver, CUresult result)
+static inline bool synchronise_begin(void)
 {
-    if (__builtin_expect(pools_hold(), 0) && gate_enter()) {
-        pools_correct(driver);
-        gate_leave();
+    bool pools = pools_hold();
+    if (__builtin_expect(pools, 0))
+        account_leaving(+1);
+    return pools;
+}
+
+static inline CUresult synchronised(const struct driver *driver, bool pools, CUresult result)
+{
+    if (__builtin_expect(pools, 0)) {
+        if (gate_enter()) {
+            pools_correct(driver);
+            gate_leave();
+        }
+        account_leaving(-1);
     }
     return result;
 }
@@ -21,7 +32,10 @@ static inline CUresult synchronised(const struct driver *driver, CUresult result
 CUresult cuStreamSynchronize(CUstream stream)
 {
     const struct driver *driver = driver_get();
-    return driver == NULL ? CUDA_ERROR_NOT_INITIALIZED : synchronised(driver, driver->cuStreamSynchronize(stream));
+    if (driver == NULL)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    bool pools = synchronise_begin();
+    return synchronised(driver, pools, driver->cuStreamSynchronize(stream));
 }
 
 CUresult cuStreamSynchronize_ptsz(CUstream stream)
@@ -29,13 +43,17 @@ CUresult cuStreamSynchronize_ptsz(CUstream stream)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuStreamSynchronize_ptsz == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    return synchronised(driver, driver->cuStreamSynchronize_ptsz(stream));
+    bool pools = synchronise_begin();
+    return synchronised(driver, pools, driver->cuStreamSynchronize_ptsz(stream));
 }
 
 CUresult cuCtxSynchronize(void)
 {
     const struct driver *driver = driver_get();
-    return driver == NULL ? CUDA_ERROR_NOT_INITIALIZED : synchronised(driver, driver->cuCtxSynchronize());
+    if (driver == NULL)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    bool pools = synchronise_begin();
+    return synchronised(driver, pools, driver->cuCtxSynchronize());
 }
 
 /* Some callers (Numba) know only the older prototype; what they leave in the register goes through as it is. */
@@ -44,11 +62,15 @@ CUresult cuCtxSynchronize_v2(CUcontext context)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuCtxSynchronize_v2 == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    return synchronised(driver, driver->cuCtxSynchronize_v2(context));
+    bool pools = synchronise_begin();
+    return synchronised(driver, pools, driver->cuCtxSynchronize_v2(context));
 }
 
 CUresult cuEventSynchronize(CUevent event)
 {
     const struct driver *driver = driver_get();
-    return driver == NULL ? CUDA_ERROR_NOT_INITIALIZED : synchronised(driver, driver->cuEventSynchronize(event));
+    if (driver == NULL)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    bool pools = synchronise_begin();
+    return synchronised(driver, pools, driver->cuEventSynchronize(event));
 }

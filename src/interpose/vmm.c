@@ -53,8 +53,10 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
     if (!gate_enter())
         return driver->cuMemRelease(handle);
     memory_name name = handle_release_begin(handle);
+    account_leaving(+1);
     CUresult result = driver->cuMemRelease(handle);
     handle_release_end(name, handle, result == CUDA_SUCCESS);
+    account_leaving(-1);
     gate_leave();
     return result;
 }
@@ -81,9 +83,11 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuMemUnmap(address, bytes);
+    account_leaving(+1);
     CUresult result = driver->cuMemUnmap(address, bytes);
     if (result == CUDA_SUCCESS)
         handle_unmapped(address, bytes);
+    account_leaving(-1);
     gate_leave();
     return result;
 }

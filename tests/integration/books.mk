@@ -28,8 +28,12 @@ tests_integration_family_client_SOURCES = tests/integration/family_client.c test
 tests_integration_family_client_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_integration_family_client_LDADD = -ldl
 
+check_PROGRAMS += tests/integration/fault_client
+tests_integration_fault_client_SOURCES = tests/integration/fault_client.c
+tests_integration_fault_client_LDADD = -ldl
+
 books_tests = tests/integration/test_arrays tests/integration/test_budget tests/integration/test_death \
-    tests/integration/test_families \
+    tests/integration/test_families tests/integration/test_faults \
     tests/integration/test_fork tests/integration/test_imports tests/integration/test_modules \
     tests/integration/test_moved_ledger tests/integration/test_pools tests/integration/test_vmm
 check_PROGRAMS += $(books_tests)
@@ -47,6 +51,9 @@ tests_integration_test_fork_LDADD = $(books_libs)
 tests_integration_test_families_SOURCES = tests/integration/test_families.c tests/integration/books_agree.h
 tests_integration_test_families_CPPFLAGS = $(books_cppflags)
 tests_integration_test_families_LDADD = $(books_libs)
+tests_integration_test_faults_SOURCES = tests/integration/test_faults.c tests/integration/books_agree.h
+tests_integration_test_faults_CPPFLAGS = $(books_cppflags)
+tests_integration_test_faults_LDADD = $(books_libs)
 tests_integration_test_imports_SOURCES = tests/integration/test_imports.c tests/integration/books_agree.h
 tests_integration_test_imports_CPPFLAGS = $(books_cppflags)
 tests_integration_test_imports_LDADD = $(books_libs)

@@ -69,14 +69,23 @@ static void await_dead(struct stage *stage, pid_t dead)
     fail_msg("the killed process is still in the ledger after a minute");
 }
 
+static void peaks_must_hold(struct stage *stage, const char *when)
+{
+    for (unsigned device = 0; device < DEVICES; device++)
+        if (peak_of(stage, device) > BUDGET_BYTES)
+            fail_msg("%s: device %u: %llu bytes were used at once, of a budget of %llu", when, device,
+                     (unsigned long long)peak_of(stage, device), BUDGET_BYTES);
+}
+
 /* Runs all of them, kills one half-way, and hears the others out. */
-static void clients_run(struct client clients[CLIENTS], unsigned victim, unsigned long long seed)
+static void clients_run(struct stage *stage, struct client clients[CLIENTS], unsigned victim, unsigned long long seed)
 {
     unsigned long ms = ms_of_run();
     for (unsigned i = 0; i < CLIENTS; i++)
         client_tell(&clients[i], "run %lu %llu", ms, seed * CLIENTS + i);
     for (unsigned i = 0; i < CLIENTS; i++)
         assert_string_equal(client_hear(&clients[i]), "half");
+    peaks_must_hold(stage, "before the kill");
     assert_true(WIFSIGNALED(client_end(&clients[victim], SIGKILL)));
     for (unsigned i = 0; i < CLIENTS; i++) {
         unsigned long granted = 0, refused = 0;
@@ -109,7 +118,7 @@ static void all_families_from_three_processes(void **state)
     uint64_t model[DEVICES] = {0};
     print_message("FAMILIES_SEED=%llu\n", seed);
     clients_start(stage, clients);
-    clients_run(clients, victim, seed);
+    clients_run(stage, clients, victim, seed);
     for (unsigned i = 0; i < CLIENTS; i++)
         if (i != victim)
             model_ask(&clients[i], seed + i, model);
@@ -118,16 +127,15 @@ static void all_families_from_three_processes(void **state)
         print_message("device %u: model %llu, books %llu, machine %llu, peak %llu\n", device,
                       (unsigned long long)model[device], (unsigned long long)books_of(stage, device),
                       (unsigned long long)machine_of(stage, device), (unsigned long long)peak_of(stage, device));
-        assert_true(peak_of(stage, device) <= BUDGET_BYTES);
         books_are(stage, device, model[device]);
     }
+    peaks_must_hold(stage, "after the kill");
     for (unsigned i = 0; i < CLIENTS; i++)
         if (i != victim)
             client_expect(&clients[i], "ok", "empty");
-    for (unsigned device = 0; device < DEVICES; device++) {
+    for (unsigned device = 0; device < DEVICES; device++)
         books_are(stage, device, 0);
-        assert_true(peak_of(stage, device) <= BUDGET_BYTES);
-    }
+    peaks_must_hold(stage, "at the end");
     for (unsigned i = 0; i < CLIENTS; i++)
         if (i != victim)
             assert_int_equal(client_end(&clients[i], 0), 0);
