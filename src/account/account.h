@@ -103,7 +103,10 @@ struct drift {
     enum drift_state state;
     uint32_t measurement;
     uint64_t own_bytes, committed_bytes, changes;
+    uint64_t
+        own_changes; /* how often the call itself will have changed the row by the next reading; no other may have */
 };
+#define DRIFT_ANY_CHANGES UINT64_MAX
 
 /* --- arrays ----------------------------------------------------------------------------------------------------------- */
 

@@ -45,6 +45,8 @@ static void reading_begin(struct account *account, const struct account_device *
     struct drift *reading = &context->reading;
     context->before = overhead_read(device);
     drift_begin(account, account_number(account, device), reading);
+    reading->own_changes =
+        1; /* the charge: what a context costs is told to others, so nobody else's change may be in it */
     if (reading->state == DRIFT_UNKNOWN && context->before.own_bytes == 0 && reading->committed_bytes == 0) {
         reading->own_bytes = 0;
         reading->state = DRIFT_CLEAN;

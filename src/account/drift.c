@@ -62,6 +62,7 @@ void drift_look(struct account *account, unsigned device, struct drift *now)
 void drift_begin(struct account *account, unsigned device, struct drift *before)
 {
     atomic_store(&account->measured, true);
+    before->own_changes = DRIFT_ANY_CHANGES;
     brief_lock_take(&account->books);
     bool alone = account->measuring++ == 0;
     before->measurement = ++account->measurements;
@@ -82,6 +83,9 @@ enum drift_state drift_end(struct account *account, const struct drift *before, 
     bool alone = account->measurements == before->measurement;
     brief_lock_give(&account->books);
     if (after.state == DRIFT_CLEAN && !alone)
+        after.state = DRIFT_BUSY;
+    if (after.state == DRIFT_CLEAN && before->own_changes != DRIFT_ANY_CHANGES &&
+        after.changes - before->changes != before->own_changes)
         after.state = DRIFT_BUSY;
     if (after.state == DRIFT_CLEAN)
         *excess_bytes =
