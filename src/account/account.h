@@ -87,8 +87,9 @@ bool account_freed(CUdeviceptr pointer);
  * books, and no reading of both counts. */
 void account_leaving(int change);
 
-/* The same before, for a call that is made very often: what it returns is to be taken away after, as -change. */
-int account_leaving_often(void);
+/* The same before a call that frees `pointer`, which is made so often that it counts only in processes where it matters: those
+ * that take readings or end contexts while they hold memory. Returns what is to be taken away after, as -change. */
+int account_freeing(CUdeviceptr pointer);
 
 /* --- what only the card can say ---------------------------------------------------------------------------------------- */
 

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { ENTRY_LEAVING = 1 }; /* in `uses` of memory that is not of a pool: a thread is at freeing it */
+
 struct allocation {
     uint64_t pointer; /* 0: an empty place */
     uint64_t bytes;   /* charged; in the table of shared blocks: how many allocations lie in the block */

@@ -183,7 +183,7 @@ static void entry_supersede(struct account *account, const struct allocation *re
     struct allocation fresh = {.pointer = replaced->pointer, .bytes = 1};
     entry_credit(account, replaced);
     ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
-    if (replaced->owner == account->ending && replaced->owner != OWNER_NONE)
+    if (replaced->owner == account->ending && replaced->owner != OWNER_NONE && replaced->uses != ENTRY_LEAVING)
         return; /* freed by the end of its context, whose books are not closed yet: no free of it is on its way */
     if (note != NULL)
         note->bytes++;
@@ -280,6 +280,20 @@ static bool free_is_noted(struct account *account, CUdeviceptr pointer)
     if (--note->bytes == 0)
         (void)allocmap_remove(&account->reused, pointer, &removed);
     return true;
+}
+
+int account_freeing(CUdeviceptr pointer)
+{
+    struct account *account = account_get();
+    if (account == NULL || __builtin_expect(!atomic_load_explicit(&account->measured, memory_order_relaxed), 1))
+        return 0;
+    brief_lock_take(&account->books);
+    struct allocation *entry = allocmap_find(&account->allocations, pointer);
+    if (entry != NULL && entry->kind != LEDGER_KIND_POOL)
+        entry->uses = ENTRY_LEAVING;
+    (void)atomic_fetch_add(&account->leaving, 1);
+    brief_lock_give(&account->books);
+    return 1;
 }
 
 bool account_freed(CUdeviceptr pointer)

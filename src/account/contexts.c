@@ -145,6 +145,7 @@ void context_ending_begin(CUcontext handle, CUdevice ordinal, struct context_end
     }
     const struct allocation *context = allocmap_find(&account->contexts, (uintptr_t)ending->handle);
     account->ending = context != NULL ? context->owner : OWNER_NONE;
+    atomic_store(&account->measured, true); /* from now on a free says so before, and is not taken for the end's */
     brief_lock_give(&account->books);
 }
 

@@ -17,20 +17,12 @@ void account_leaving(int change)
         (void)atomic_fetch_add(&account->leaving, change);
 }
 
-/* Counted where anything was ever measured: a free is too frequent to pay for what its process never does. */
-int account_leaving_often(void)
-{
-    struct account *account = account_get();
-    if (account == NULL || !atomic_load_explicit(&account->measured, memory_order_relaxed))
-        return 0;
-    (void)atomic_fetch_add(&account->leaving, 1);
-    return 1;
-}
-
 static struct ledger_held held_now(struct account *account, unsigned device)
 {
     brief_lock_take(&account->books);
     struct ledger_held held = ledger_held(account->ledger, account->claim.row, account->device[device].index);
+    if (!reservoirs_are_settled(account, device)) /* charged more than it holds, and landed */
+        held.in_flight_bytes = UINT64_MAX;
     brief_lock_give(&account->books);
     return held;
 }
@@ -49,7 +41,9 @@ static void drift_read(struct account *account, unsigned device, uint64_t in_fli
         drift->state = DRIFT_UNKNOWN;
         return;
     }
-    if (atomic_load(&account->leaving) == 0 && held_now(account, device).changes == before.changes)
+    struct ledger_held after = held_now(account, device);
+    if (atomic_load(&account->leaving) == 0 && after.changes == before.changes &&
+        after.in_flight_bytes == before.in_flight_bytes)
         drift->state = DRIFT_CLEAN;
 }
 
@@ -61,13 +55,14 @@ void drift_look(struct account *account, unsigned device, struct drift *now)
 
 void drift_begin(struct account *account, unsigned device, struct drift *before)
 {
-    atomic_store(&account->measured, true);
     before->own_changes = DRIFT_ANY_CHANGES;
     brief_lock_take(&account->books);
     bool alone = account->measuring++ == 0;
     before->measurement = ++account->measurements;
     brief_lock_give(&account->books);
     drift_read(account, device, 0, before);
+    if (before->committed_bytes != 0) /* before a process holds anything, none of its frees can spoil a reading */
+        atomic_store(&account->measured, true);
     if (!alone && before->state == DRIFT_CLEAN)
         before->state = DRIFT_BUSY;
 }

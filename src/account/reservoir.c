@@ -16,6 +16,7 @@ static void charge_follow(struct account *account, struct reservoir *reservoir, 
 {
     uint64_t charged = reservoir->charged_bytes;
     enum ledger_kind kind = (enum ledger_kind)reservoir->kind;
+    reservoir->dirty = false;
     if (reserved_bytes == charged)
         return;
     if (reserved_bytes < charged)
@@ -36,15 +37,31 @@ bool reservoir_leave(struct account *account, struct reservoir *reservoir, uint6
         if (bytes != 0 || reserved_bytes != before)
             books_settle(account, reservoir->device, (enum ledger_kind)reservoir->kind, bytes, reserved_bytes - before);
         reservoir->charged_bytes = reserved_bytes;
+        reservoir->dirty = false;
         atomic_fetch_add_explicit(&reservoir->changes, 1, memory_order_release);
         return true;
     }
+    reservoir->dirty = true;
     if (bytes != 0)
         books_settle(account, reservoir->device, (enum ledger_kind)reservoir->kind, bytes, bytes);
     atomic_fetch_add_explicit(&reservoir->changes, 1, memory_order_release);
     if (alone)
         charge_follow(account, reservoir, reserved_bytes);
     return alone || reservoir->calls != 0;
+}
+
+static bool is_settled(const struct reservoir *reservoir, unsigned device)
+{
+    return reservoir->device != device || (reservoir->calls == 0 && !reservoir->dirty);
+}
+
+bool reservoirs_are_settled(const struct account *account, unsigned device)
+{
+    unsigned high = atomic_load_explicit(&account->pools_high, memory_order_relaxed);
+    for (unsigned i = 0; i < high; i++)
+        if (!is_settled(&account->pool[i], device))
+            return false;
+    return is_settled(&account->graph[device], device);
 }
 
 void reservoir_refused(struct account *account, struct reservoir *reservoir, uint64_t bytes)

@@ -29,6 +29,7 @@ struct reservoir {
     _Atomic(bool) retired;     /* the program has destroyed it, and the driver will when its memory is back */
     uint32_t calls;            /* under way */
     bool alone;     /* the one call under way counts on room that another could take: nobody else may begin */
+    bool dirty;     /* charged more than it may hold, until it is asked again */
     uint32_t live;  /* pointers handed out; of pools */
     uint8_t device; /* as this process numbers them */
     uint8_t kind;   /* LEDGER_KIND_POOL or LEDGER_KIND_GRAPH */
@@ -53,6 +54,10 @@ bool reservoir_leave(struct account *account, struct reservoir *reservoir, uint6
 
 /* The same where the driver refused the call and cannot say what is reserved (there is no such pool): it took nothing. */
 void reservoir_refused(struct account *account, struct reservoir *reservoir, uint64_t bytes);
+
+/* Whether every reservoir of a device is charged exactly what it holds, as far as is known: no call under way, none to be asked
+ * again. Under `books`. */
+bool reservoirs_are_settled(const struct account *account, unsigned device);
 
 /* What the driver says is reserved; UINT64_MAX: it cannot say. */
 uint64_t reservoir_read(const struct driver *driver, const struct account *account, const struct reservoir *reservoir);

@@ -63,8 +63,8 @@ struct account {
     struct reservoir graph[LEDGER_DEVICES]; /* by this process's number of the device */
     uint32_t graph_epoch[LEDGER_DEVICES];   /* trims seen */
     struct array_sharer array_sharer[ARRAY_SHARERS];
-    _Atomic(bool) measured;           /* drift_begin was ever called; without the lock */
-    _Atomic(int32_t) leaving;         /* calls under way that may give memory back; without the lock */
+    _Atomic(bool) measured;   /* a reading was taken, or a context ended, while memory was held: frees are announced */
+    _Atomic(int32_t) leaving; /* calls under way that may give memory back; without the lock */
     uint32_t measuring, measurements; /* those under way, and those begun since attaching: drift.c */
     struct handles handles;
     struct implicit implicit;

@@ -180,7 +180,7 @@ CUresult cuMemFree_v2(CUdeviceptr pointer)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuMemFree_v2(pointer);
-    int leaving = account_leaving_often();
+    int leaving = account_freeing(pointer);
     CUresult result = driver->cuMemFree_v2(pointer);
     free_done(driver, result, pointer, leaving);
     return result;
@@ -193,7 +193,7 @@ CUresult cuMemFree(CUdeviceptr_v1 pointer)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return driver->cuMemFree(pointer);
-    int leaving = account_leaving_often();
+    int leaving = account_freeing(pointer);
     CUresult result = driver->cuMemFree(pointer);
     free_done(driver, result, pointer, leaving);
     return result;
@@ -208,7 +208,7 @@ static CUresult free_in_stream(free_async *real, CUdeviceptr pointer, CUstream s
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return real(pointer, stream);
-    int leaving = account_leaving_often();
+    int leaving = account_freeing(pointer);
     CUresult result = real(pointer, stream);
     if (result == CUDA_SUCCESS)
         (void)account_freed(pointer);
