@@ -261,8 +261,10 @@ static bool growth_charge(const struct driver *driver, struct account *account, 
     }
     if (pool->charged_bytes != 0 && driver->cuMemPoolTrimTo != NULL) {
         brief_lock_give(&account->books);
+        account_leaving(+1);
         (void)driver->cuMemPoolTrimTo((CUmemoryPool)(uintptr_t)pool->handle, 0);
         reservoir_correct(driver, account, pool);
+        account_leaving(-1);
         brief_lock_take(&account->books);
     }
     bool granted = admit(account, pool->device, *growth);
