@@ -334,8 +334,11 @@ static void attach(struct account *account, const struct driver *driver)
     budgets_say(account, &opening);
     account->ledger = opening.ledger;
     account->claim = opening.claim;
-    for (unsigned i = 0; i < account->devices; i++)
+    for (unsigned i = 0; i < account->devices; i++) {
         account->device[i].index = opening.index[i];
+        account->graph[i].device = (uint8_t)i;
+        account->graph[i].kind = LEDGER_KIND_GRAPH;
+    }
     TESTPOINT("attach.claimed");
 }
 

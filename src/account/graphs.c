@@ -159,10 +159,7 @@ bool graphs_allocate(void)
 
 static struct reservoir *reservoir_of(struct account *account, unsigned device)
 {
-    struct reservoir *reservoir = &account->graph[device];
-    reservoir->device = (uint8_t)device;
-    reservoir->kind = LEDGER_KIND_GRAPH;
-    return reservoir;
+    return &account->graph[device];
 }
 
 void graphs_trimmed(const struct driver *driver, CUdevice ordinal)

@@ -356,7 +356,10 @@ void pools_correct(const struct driver *driver)
     unsigned high = atomic_load_explicit(&account->pools_high, memory_order_acquire);
     for (unsigned i = 0; i < high; i++) {
         struct reservoir *pool = pool_of(account, i);
-        if (pool->charged_bytes != 0) /* a guess: reservoir_correct looks again, with the lock */
+        brief_lock_take(&account->books);
+        bool charged = pool->charged_bytes != 0;
+        brief_lock_give(&account->books);
+        if (charged)
             reservoir_correct(driver, account, pool);
         if (__builtin_expect(atomic_load_explicit(&pool->retired, memory_order_relaxed), 0))
             pool_bury(driver, account, pool);
