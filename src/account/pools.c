@@ -47,7 +47,8 @@ static unsigned pool_number(struct account *account, uint64_t handle, unsigned d
     uint64_t changes = atomic_load(&pool->changes);
     pool->handle = handle;
     pool->device = (uint8_t)device;
-    pool->kind = LEDGER_KIND_POOL;
+    if (pool->kind != LEDGER_KIND_POOL) /* it is read without the lock too */
+        pool->kind = LEDGER_KIND_POOL;
     atomic_store(&pool->changes, changes + 1);
     atomic_store_explicit(&pool->ended, false, memory_order_release);
     if (number == account->pools_high)

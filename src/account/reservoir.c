@@ -76,11 +76,11 @@ void reservoir_refused(struct account *account, struct reservoir *reservoir, uin
 uint64_t reservoir_read(const struct driver *driver, const struct account *account, const struct reservoir *reservoir)
 {
     uint64_t bytes = 0;
-    CUdevice ordinal = account->device[reservoir->device].ordinal;
     CUresult result = CUDA_ERROR_NOT_SUPPORTED;
     if (reservoir->kind == LEDGER_KIND_GRAPH) {
         if (driver->cuDeviceGetGraphMemAttribute != NULL)
-            result = driver->cuDeviceGetGraphMemAttribute(ordinal, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &bytes);
+            result = driver->cuDeviceGetGraphMemAttribute(account->device[reservoir->device].ordinal,
+                                                          CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &bytes);
     } else if (driver->cuMemPoolGetAttribute != NULL)
         result = driver->cuMemPoolGetAttribute((CUmemoryPool)(uintptr_t)reservoir->handle,
                                                CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &bytes);

@@ -21,7 +21,7 @@
 struct account;
 
 struct reservoir {
-    uint64_t handle;           /* the pool's; 0: of a device's graphs. Written before the entry can be found */
+    _Atomic(uint64_t) handle;  /* the pool's; 0: of a device's graphs. Written before the entry can be found */
     uint64_t charged_bytes;    /* committed for it, calls under way included */
     uint64_t bound_bytes;      /* of graphs: what all that were launched since the last trim can take together */
     _Atomic(uint64_t) changes; /* counts calls and corrections; read without the lock too */
