@@ -157,11 +157,6 @@ bool graphs_allocate(void)
 
 /* --- backing it ------------------------------------------------------------------------------------------------------------ */
 
-static struct reservoir *reservoir_of(struct account *account, unsigned device)
-{
-    return &account->graph[device];
-}
-
 void graphs_trimmed(const struct driver *driver, CUdevice ordinal)
 {
     struct account *account = account_get();
@@ -169,9 +164,7 @@ void graphs_trimmed(const struct driver *driver, CUdevice ordinal)
     if (known == NULL || !atomic_load_explicit(&account->graphs_allocate, memory_order_acquire))
         return;
     unsigned device = account_number(account, known);
-    brief_lock_take(&account->books);
-    struct reservoir *reservoir = reservoir_of(account, device);
-    brief_lock_give(&account->books);
+    struct reservoir *reservoir = &account->graph[device];
     reservoir_correct(driver, account, reservoir);
     brief_lock_take(&account->books);
     if (reservoir->calls == 0) { /* what is left is live, and counts until the next trim */
@@ -198,7 +191,7 @@ static bool device_begin(const struct driver *driver, struct account *account, u
                          uint64_t bytes, struct graph_call *call)
 {
     brief_lock_take(&account->books);
-    struct reservoir *reservoir = reservoir_of(account, device);
+    struct reservoir *reservoir = &account->graph[device];
     struct allocation *entry = allocmap_find(&account->instances, key_of(instance, device));
     if (entry != NULL)
         bytes = entry->bytes;
