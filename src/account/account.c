@@ -20,9 +20,30 @@ struct settings account_settings;
 
 _Atomic(struct account *) account_current;
 
-void account_configure(const struct settings *settings)
+static bool imposed_here;
+static struct account_fault settings_fault; /* empty: they are good */
+
+void account_configure(const struct settings *settings, bool imposed)
 {
     account_settings = *settings;
+    imposed_here = imposed;
+    settings_fault.text[0] = '\0';
+}
+
+bool account_is_imposed(void)
+{
+    return imposed_here;
+}
+
+void account_misconfigure(const char *why)
+{
+    (void)snprintf(settings_fault.text, sizeof settings_fault.text, "%s", why);
+}
+
+const struct settings *account_settings_get(struct account_fault *fault)
+{
+    *fault = settings_fault;
+    return settings_fault.text[0] == '\0' ? &account_settings : NULL;
 }
 
 bool account_is_attached(void)
@@ -82,24 +103,41 @@ void claiming_give(struct account *account)
     brief_lock_give(&account->claiming);
 }
 
-static struct account *account_make(void)
+/* Writes why, and returns the status. */
+__attribute__((format(printf, 3, 4))) static int attach_fail(struct account_fault *fault, int status,
+                                                             const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(fault->text, sizeof fault->text, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+/* In *made; 0 or the exit status. */
+static int account_make(struct account **made, struct account_fault *fault)
 {
     struct account *none = NULL;
     struct account *account = mmap(NULL, sizeof *account, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (account == MAP_FAILED)
-        log_die(EXIT_NO_LEDGER, "no memory for the books of this process: %s", strerror(errno));
-    if (madvise(account, sizeof *account, MADV_WIPEONFORK) != 0)
-        log_die(EXIT_NO_LEDGER,
-                "this kernel cannot keep the books of a process out of its children (MADV_WIPEONFORK, "
-                "since Linux 4.14): %s",
-                strerror(errno));
+        return attach_fail(fault, EXIT_NO_LEDGER, "no memory for the books of this process: %s", strerror(errno));
+    if (madvise(account, sizeof *account, MADV_WIPEONFORK) != 0) {
+        int error = errno;
+        (void)munmap(account, sizeof *account);
+        return attach_fail(fault, EXIT_NO_LEDGER,
+                           "this kernel cannot keep the books of a process out of its children (MADV_WIPEONFORK, "
+                           "since Linux 4.14): %s",
+                           strerror(error));
+    }
     if (!atomic_compare_exchange_strong(&account_current, &none, account)) {
         (void)munmap(account, sizeof *account);
-        return none;
+        *made = none;
+        return 0;
     }
+    *made = account;
     if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0) /* once: children inherit it */
-        log_die(EXIT_NO_LEDGER, "no memory for a fork handler");
-    return account;
+        return attach_fail(fault, EXIT_NO_LEDGER, "no memory for a fork handler");
+    return 0;
 }
 
 /* --- devices --------------------------------------------------------------------------------------------------------- */
@@ -125,13 +163,13 @@ static bool device_read(const struct driver *driver, int number, struct account_
     return true;
 }
 
-static void devices_read(const struct driver *driver, struct account *account)
+static int devices_read(const struct driver *driver, struct account *account, struct account_fault *fault)
 {
     int count = 0;
     CUresult result = driver->cuDeviceGetCount(&count);
     if (result != CUDA_SUCCESS)
-        log_die(
-            EXIT_NO_DEVICE,
+        return attach_fail(
+            fault, EXIT_NO_DEVICE,
             "the driver does not say how many GPUs there are (error %d); nvidia-smi may say what is wrong with them",
             result);
     if (count > LEDGER_DEVICES) {
@@ -139,28 +177,36 @@ static void devices_read(const struct driver *driver, struct account *account)
         count = LEDGER_DEVICES;
     }
     account->devices = 0;
-    const struct account_device *best = NULL;
     for (int number = 0; number < count; number++) {
         struct account_device *device = &account->device[account->devices];
         *device = (struct account_device){0};
         if (!device_read(driver, number, device))
-            log_die(
-                EXIT_NO_DEVICE,
+            return attach_fail(
+                fault, EXIT_NO_DEVICE,
                 "GPU %d does not say its uuid and memory; a driver older than 410 has no uuids: install a newer one",
                 number);
-        if (best == NULL || device->compute > best->compute)
-            best = device;
         account->devices++;
     }
+    return 0;
+}
+
+/* Whether any of them is good enough. */
+static int devices_judge(const struct account *account, struct account_fault *fault)
+{
+    const struct account_device *best = NULL;
     uint32_t wanted = account_settings.min_compute;
+    for (unsigned i = 0; i < account->devices; i++)
+        if (best == NULL || account->device[i].compute > best->compute)
+            best = &account->device[i];
     if (best == NULL)
-        log_die(EXIT_NO_DEVICE, "the driver is there and finds no GPU; nvidia-smi may say why");
-    if (best->compute < wanted)
-        log_die(EXIT_NO_DEVICE,
-                "no visible GPU has compute capability %u.%u or better: the best, '%s', has %u.%u; set "
-                "CUBUDGET_MIN_COMPUTE "
-                "to use it all the same",
-                wanted / 10, wanted % 10, best->name, best->compute / 10, best->compute % 10);
+        return attach_fail(fault, EXIT_NO_DEVICE, "the driver is there and finds no GPU; nvidia-smi may say why");
+    if (best->compute >= wanted)
+        return 0;
+    return attach_fail(fault, EXIT_NO_DEVICE,
+                       "no visible GPU has compute capability %u.%u or better: the best, '%s', has %u.%u; set "
+                       "CUBUDGET_MIN_COMPUTE "
+                       "to use it all the same",
+                       wanted / 10, wanted % 10, best->name, best->compute / 10, best->compute % 10);
 }
 
 /* --- opening ---------------------------------------------------------------------------------------------------------- */
@@ -306,7 +352,7 @@ static void budgets_say(const struct account *account, const struct opening *ope
                      size_format(opening->shrunk_to[i], size, sizeof size));
 }
 
-static void attach(struct account *account, const struct driver *driver)
+static int attach(struct account *account, const struct driver *driver, struct account_fault *fault)
 {
     char directory[PATH_MAX];
     struct opening opening;
@@ -315,9 +361,14 @@ static void attach(struct account *account, const struct driver *driver)
     else
         name_from_executable(account->slot);
     name_from_executable(account->command);
-    devices_read(driver, account);
+    int status = devices_read(driver, account, fault);
+    if (status == 0)
+        status = devices_judge(account, fault);
+    if (status != 0)
+        return status;
     if (shm_directory(account_settings.directory, directory) != 0)
-        log_die(EXIT_NO_LEDGER, "the ledger directory's path is too long; set CUBUDGET_DIR to a shorter one");
+        return attach_fail(fault, EXIT_NO_LEDGER,
+                           "the ledger directory's path is too long; set CUBUDGET_DIR to a shorter one");
     struct ledger_request request = {
         .directory = directory,
         .name = account_settings.ledger,
@@ -326,10 +377,10 @@ static void attach(struct account *account, const struct driver *driver)
         .budget_bytes = account_settings.budget_bytes,
     };
     if (opening_make(account, &request, &opening) != 0)
-        log_die(opening.status, "%s", opening.fault.text);
+        return attach_fail(fault, opening.status, "%s", opening.fault.text);
     if (opening_terms(&opening) != 0) {
         opening_undo(&opening);
-        log_die(EXIT_BAD_SETTINGS, "slot '%s': %s", account->slot, opening.fault.text);
+        return attach_fail(fault, EXIT_BAD_SETTINGS, "slot '%s': %s", account->slot, opening.fault.text);
     }
     budgets_say(account, &opening);
     account->ledger = opening.ledger;
@@ -340,23 +391,30 @@ static void attach(struct account *account, const struct driver *driver)
         account->graph[i].kind = LEDGER_KIND_GRAPH;
     }
     TESTPOINT("attach.claimed");
+    return 0;
 }
 
-void account_attach(const struct driver *driver)
+int account_attach(const struct driver *driver, struct account_fault *fault)
 {
-    int before = errno;
+    int before = errno, status = 0;
     struct account *account = atomic_load_explicit(&account_current, memory_order_acquire);
+    if (account_settings_get(fault) == NULL)
+        return EXIT_BAD_SETTINGS;
     if (account == NULL)
-        account = account_make();
+        status = account_make(&account, fault);
+    if (status != 0)
+        return status;
     if (atomic_load(&account->attached) == 0)
         nvml_prepare(); /* dlopen under the lock would wait for a constructor whose thread calls cuInit as well */
     claiming_take(account);
     if (atomic_load(&account->attached) == 0) {
-        attach(account, driver);
-        atomic_store_explicit(&account->attached, 1, memory_order_release);
+        status = attach(account, driver, fault);
+        if (status == 0)
+            atomic_store_explicit(&account->attached, 1, memory_order_release);
     }
     claiming_give(account);
     errno = before;
+    return status;
 }
 
 /* --- what programs see ------------------------------------------------------------------------------------------------- */

@@ -21,12 +21,26 @@
 #include "cuda/driver.h"
 #include "platform/env.h"
 
-/* Notes the settings this process runs under. Called once, by the constructor. */
-void account_configure(const struct settings *settings);
+/* One sentence that says why something cannot be. */
+struct account_fault {
+    char text[512];
+};
 
-/* Opens the ledger and claims a row, for a process whose cuInit has succeeded. Does nothing where that is done. What makes
- * it impossible ends the process: no device good enough 69, no ledger 73, settings that do not fit it 78. */
-void account_attach(const struct driver *driver);
+/* Notes the settings this process runs under, and whether it was put under them (the library is preloaded) or links to the
+ * library by its own wish: what makes a budget impossible ends the one, and is told to the other. Called by the constructor;
+ * again by cubudget_simulate, before anything is attached. */
+void account_configure(const struct settings *settings, bool imposed);
+bool account_is_imposed(void);
+
+/* Notes that the settings are bad, and why: in a process that links to the library nothing can be attached then. */
+void account_misconfigure(const char *why);
+
+/* The settings; NULL, and why in *fault, where they are bad. */
+const struct settings *account_settings_get(struct account_fault *fault);
+
+/* Opens the ledger and claims a row, for a process whose cuInit has succeeded. Does nothing where that is done. 0, or the status
+ * that a process under a budget ends with, and why: no device good enough 69, no ledger 73, settings that do not fit it 78. */
+int account_attach(const struct driver *driver, struct account_fault *fault);
 
 /* Whether this process (not a parent of it) has a row. */
 bool account_is_attached(void);
