@@ -440,6 +440,19 @@ bool account_view(CUdevice ordinal, uint64_t *free_bytes, uint64_t *total_bytes)
     return true;
 }
 
+unsigned account_pressure(CUdevice ordinal)
+{
+    struct account *account = account_get();
+    const struct account_device *device = account != NULL ? account_device_of(account, ordinal) : NULL;
+    unsigned level = 0;
+    if (device == NULL)
+        return level;
+    brief_lock_take(&account->books); /* a move to another ledger waits */
+    level = ledger_pressure_level(account->ledger, device->index);
+    brief_lock_give(&account->books);
+    return level;
+}
+
 bool account_view_uuid(const CUuuid *uuid, uint64_t *free_bytes, uint64_t *total_bytes)
 {
     struct account *account = account_get();

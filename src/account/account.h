@@ -243,7 +243,10 @@ bool context_use(CUcontext handle, int change);
 /* The slot's view of a device by its CUDA ordinal. False: unattached or unknown; tell the program what the driver says. */
 bool account_view(CUdevice ordinal, uint64_t *free_bytes, uint64_t *total_bytes);
 
-/* The same by the device's uuid, with no more in all than CUDA says the card has (NVML counts what the card keeps for itself
+/* A device's level of pressure (enum pressure_level) by its CUDA ordinal; the lowest where the process is unattached. */
+unsigned account_pressure(CUdevice ordinal);
+
+/* account_view by the device's uuid, with no more in all than CUDA says the card has (NVML counts what the card keeps for itself
  * to its total). */
 bool account_view_uuid(const CUuuid *uuid, uint64_t *free_bytes, uint64_t *total_bytes);
 

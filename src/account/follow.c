@@ -108,6 +108,7 @@ void account_tick(void)
     if (driver != NULL && pools_hold()) /* what came free at no call that we know of, or where no call comes any more */
         pools_correct(driver);
     implicit_follow(account);
+    ledger_watch_prune(account->ledger); /* by the one thread that replaces it */
     brief_lock_take(&account->books);
     handles_look(account);
     ledger_row_touch(account->ledger, account->claim.row);

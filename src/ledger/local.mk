@@ -11,7 +11,8 @@ ledger_sources = \
     src/ledger/reap.c \
     src/ledger/row.c \
     src/ledger/slot.c \
-    src/ledger/snapshot.c src/ledger/snapshot.h
+    src/ledger/snapshot.c src/ledger/snapshot.h \
+    src/ledger/watch.c
 
 noinst_LTLIBRARIES += libledger.la
 libledger_la_SOURCES = $(ledger_sources)

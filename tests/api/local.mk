@@ -1,0 +1,20 @@
+# The C API: programs that link to the library, on the simulated GPU.
+if HAVE_CMOCKA
+if SIMULATOR
+check_LTLIBRARIES += libdesk.la
+libdesk_la_SOURCES = tests/api/desk.c tests/api/desk.h
+libdesk_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+libdesk_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+
+api_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+api_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+api_libs = libdesk.la libsimmachine.la libcubudget.la $(CMOCKA_LIBS)
+
+api_tests = tests/api/test_pool
+check_PROGRAMS += $(api_tests)
+TESTS += $(api_tests)
+tests_api_test_pool_CPPFLAGS = $(api_cppflags)
+tests_api_test_pool_CFLAGS = $(api_cflags)
+tests_api_test_pool_LDADD = $(api_libs)
+endif
+endif
