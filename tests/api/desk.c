@@ -2,6 +2,7 @@
 #include "api/desk.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <sched.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <cubudget/ledger_abi.h>
 #include "sim/machine.h"
 
 char desk_directory[64];
@@ -85,6 +87,17 @@ uint64_t desk_slot_used(const char *name)
             used = slot->used_bytes;
     cubudget_snapshot_free(snapshot);
     return used;
+}
+
+unsigned desk_watchers(void)
+{
+    struct ledger_device entry;
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/default.ledger", desk_directory);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(pread(descriptor, &entry, sizeof entry, LEDGER_OFFSET_DEVICES), sizeof entry);
+    (void)close(descriptor);
+    return entry.watchers;
 }
 
 pid_t desk_fork(int (*work)(void *context), void *context, int new_pid_namespace)

@@ -39,8 +39,11 @@ uint64_t desk_ledger_used(void);
 /* Bytes that a slot uses, by the ledger; 0 where there is none of that name. */
 uint64_t desk_slot_used(const char *name);
 
-/* Runs `work` in a forked child, whose status it returns is the child's; 0 is success. `desk_join` waits for it. In a new PID
- * namespace where asked for; -1 where that is not allowed. */
+/* How often somebody began to watch device 0 since the last time nobody did. */
+unsigned desk_watchers(void);
+
+/* Runs `work` in a forked child, in a new PID namespace where asked for. / Waits for it: what `work` returned, 77 where the
+ * namespace was refused, 128 + the signal that ended it. */
 pid_t desk_fork(int (*work)(void *context), void *context, int new_pid_namespace);
 int desk_join(pid_t pid);
 
