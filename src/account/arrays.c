@@ -196,6 +196,7 @@ void array_ending_begin(uint64_t handle, struct array_ending *ending)
         device = entry->device;
     }
     biased_lock_give(&account->books);
+    ending->aside = account_ending(handle);
     if (ending->small)
         drift_begin(account, device, &ending->before);
 }
@@ -206,8 +207,7 @@ void array_ending_end(const struct array_ending *ending, bool gone)
     int64_t excess = 0;
     if (account == NULL)
         return;
-    if (gone)
-        (void)account_freed(ending->handle);
+    account_ended(ending->handle, ending->aside, gone);
     if (!ending->small || drift_end(account, &ending->before, 0, &excess) != DRIFT_CLEAN || !gone ||
         excess != -(int64_t)BLOCK_BYTES)
         return;

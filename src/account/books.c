@@ -317,6 +317,46 @@ bool account_freed(CUdeviceptr pointer)
     return pooled;
 }
 
+/* --- what has a handle ------------------------------------------------------------------------------------------------- */
+
+#define ASIDE (1ULL << 63) /* no address and no handle: those of user space are lower */
+
+/* The entry stays in the table, so that the end of its context still finds it. */
+uint64_t account_ending(uint64_t handle)
+{
+    struct account *account = account_get();
+    struct allocation entry, replaced;
+    uint64_t aside = 0;
+    if (account == NULL)
+        return 0;
+    biased_lock_take(&account->books);
+    if (allocmap_remove(&account->allocations, handle, &entry)) {
+        aside = entry.pointer = ASIDE | ++account->next_aside;
+        (void)allocmap_insert(&account->allocations, &entry, &replaced); /* into a table that has just lost one */
+    }
+    biased_lock_give(&account->books);
+    return aside;
+}
+
+void account_ended(uint64_t handle, uint64_t aside, bool gone)
+{
+    struct account *account = account_get();
+    struct allocation entry;
+    if (account == NULL)
+        return;
+    biased_lock_take(&account->books);
+    bool known = aside != 0 && allocmap_remove(&account->allocations, aside, &entry);
+    if (known && gone) {
+        entry_credit(account, &entry);
+        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+    } else if (known) {
+        entry.pointer = handle;
+        entry_remember(account, &entry);
+    } else if (gone)
+        handles_buffer_freed(account, handle);
+    biased_lock_give(&account->books);
+}
+
 /* --- the end of an owner ------------------------------------------------------------------------------------------------ */
 
 void books_close_owner(struct account *account, uint32_t owner, unsigned device)

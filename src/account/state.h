@@ -72,7 +72,8 @@ struct account {
     struct implicit implicit;
     bool foreign; /* memory of others was imported; never false again */
     uint32_t next_owner;
-    uint32_t ending; /* the owner that the driver may be ending just now; OWNER_NONE: none */
+    uint64_t next_aside; /* numbers of charges whose handle is being ended */
+    uint32_t ending;     /* the owner that the driver may be ending just now; OWNER_NONE: none */
     /* Written while attaching or under claiming: */
     struct ledger *ledger_before; /* unmapped at the next move: a thread may still be reaping in it */
     bool stranded;                /* the ledger is gone and no other could be had: said once */
