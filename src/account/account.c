@@ -408,6 +408,7 @@ int account_attach(const struct driver *driver, struct account_fault *fault)
         nvml_prepare(); /* dlopen under the lock would wait for a constructor whose thread calls cuInit as well */
     claiming_take(account);
     if (atomic_load(&account->attached) == 0) {
+        biased_lock_prepare(&account->books);
         status = attach(account, driver, fault);
         if (status == 0)
             atomic_store_explicit(&account->attached, 1, memory_order_release);
@@ -423,9 +424,9 @@ static void view_take(struct account *account, const struct account_device *devi
                       uint64_t *total_bytes)
 {
     struct ledger_view view;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     ledger_view(account->ledger, device->index, account->claim.slot, &view);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     *free_bytes = view.free_bytes;
     *total_bytes = view.total_bytes;
 }
@@ -447,9 +448,9 @@ unsigned account_pressure(CUdevice ordinal)
     unsigned level = 0;
     if (device == NULL)
         return level;
-    brief_lock_take(&account->books); /* a move to another ledger waits */
+    biased_lock_take(&account->books); /* a move to another ledger waits */
     level = ledger_pressure_level(account->ledger, device->index);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return level;
 }
 

@@ -35,9 +35,9 @@ static bool charges_move(struct account *account, const struct opening *opening,
 {
     struct ledger *before = account->ledger;
     struct ledger_claim claim;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (account->bidding) {
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         return false;
     }
     claim = account->claim;
@@ -51,7 +51,7 @@ static bool charges_move(struct account *account, const struct opening *opening,
     ledger_counts_copy(before, claim.row, opening->ledger, opening->claim.row);
     account->ledger = opening->ledger;
     account->claim = opening->claim;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     ledger_row_release(before, &claim);
     ledger_drop(account->ledger_before);
     account->ledger_before = before;
@@ -109,9 +109,9 @@ void account_tick(void)
         pools_correct(driver);
     implicit_follow(account);
     ledger_watch_prune(account->ledger); /* by the one thread that replaces it */
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     handles_look(account);
     ledger_row_touch(account->ledger, account->claim.row);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     errno = before;
 }

@@ -117,9 +117,9 @@ CUresult cuModuleUnload(CUmodule module)
     if (!gate_enter())
         return driver->cuModuleUnload(module);
     account_leaving(+1);
+    uint64_t aside = account_ending((uintptr_t)module);
     CUresult result = driver->cuModuleUnload(module);
-    if (result == CUDA_SUCCESS)
-        (void)account_freed((uintptr_t)module);
+    account_ended((uintptr_t)module, aside, result == CUDA_SUCCESS);
     account_leaving(-1);
     gate_leave();
     return result;
@@ -208,9 +208,9 @@ CUresult cuLibraryUnload(CUlibrary library)
     if (!gate_enter())
         return driver->cuLibraryUnload(library);
     account_leaving(+1);
+    uint64_t aside = account_ending((uintptr_t)library);
     CUresult result = driver->cuLibraryUnload(library);
-    if (result == CUDA_SUCCESS)
-        (void)account_freed((uintptr_t)library);
+    account_ended((uintptr_t)library, aside, result == CUDA_SUCCESS);
     account_leaving(-1);
     gate_leave();
     return result;
