@@ -89,6 +89,7 @@ static void fork_parent(void)
 static void fork_child(void)
 {
     claiming_here = false; /* its parent's lock went with its parent's pages */
+    slots_forget();
 }
 
 void claiming_take(struct account *account)
@@ -114,8 +115,7 @@ __attribute__((format(printf, 3, 4))) static int attach_fail(struct account_faul
     return status;
 }
 
-/* In *made; 0 or the exit status. */
-static int account_make(struct account **made, struct account_fault *fault)
+int account_make(struct account **made, struct account_fault *fault)
 {
     struct account *none = NULL;
     struct account *account = mmap(NULL, sizeof *account, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -129,6 +129,7 @@ static int account_make(struct account **made, struct account_fault *fault)
                            "since Linux 4.14): %s",
                            strerror(error));
     }
+    account->rows = 1;
     if (!atomic_compare_exchange_strong(&account_current, &none, account)) {
         (void)munmap(account, sizeof *account);
         *made = none;
@@ -249,7 +250,7 @@ static int opening_devices(const struct account *account, struct opening *openin
     return 0;
 }
 
-static void claim_fault(const struct ledger *ledger, int result, struct ledger_fault *fault)
+void claim_fault(const struct ledger *ledger, int result, struct ledger_fault *fault)
 {
     switch (result) {
     case -ENOSPC:
@@ -270,6 +271,12 @@ static void claim_fault(const struct ledger *ledger, int result, struct ledger_f
     }
 }
 
+static void rows_release(struct opening *opening)
+{
+    while (opening->rows > 0)
+        ledger_row_release(opening->ledger, &opening->claim[--opening->rows]);
+}
+
 /* One try; -ESTALE: the file went away meanwhile. */
 static int opening_try(const struct account *account, const struct ledger_request *request, struct opening *opening)
 {
@@ -277,31 +284,36 @@ static int opening_try(const struct account *account, const struct ledger_reques
     if (result != 0)
         return opening_fail(opening, result == -EEXIST ? EXIT_BAD_SETTINGS : EXIT_NO_LEDGER, result);
     TESTPOINT("attach.opened");
-    int slot = ledger_slot_claim(opening->ledger, account->slot);
+    int slot = ledger_slot_claim(opening->ledger, account->slot[0]);
     if (slot < 0) {
         fault_write(&opening->fault,
                     "the ledger has its %d slots already and '%s' is another; use one of them or another --ledger",
-                    LEDGER_SLOTS, account->slot);
+                    LEDGER_SLOTS, account->slot[0]);
         result = opening_fail(opening, EXIT_NO_LEDGER, slot);
     }
     if (result == 0)
         result = opening_devices(account, opening);
     if (result == 0) {
-        result = ledger_row_claim(opening->ledger, (unsigned)slot, account->command, &opening->claim);
-        if (result != 0 && result != -ESTALE) {
+        result = ledger_row_claim(opening->ledger, (unsigned)slot, account->command, &opening->claim[0]);
+        opening->rows = result == 0;
+        if (result == 0)
+            result = slots_claim(account, opening);
+        else if (result != -ESTALE)
             claim_fault(opening->ledger, result, &opening->fault);
+        if (result != 0)
             opening->status = EXIT_NO_LEDGER;
-        }
     }
-    if (result != 0)
+    if (result != 0) {
+        rows_release(opening);
         ledger_close(opening->ledger);
+    }
     return result;
 }
 
 int opening_make(const struct account *account, const struct ledger_request *request, struct opening *opening)
 {
     enum { TRIES = 100 };
-    *opening = (struct opening){.claim = {.liveness = {.page = NULL, .memory_descriptor = -1}}};
+    *opening = (struct opening){0};
     opening->ledger = mmap(NULL, sizeof *opening->ledger, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (opening->ledger == MAP_FAILED) {
         fault_write(&opening->fault, "no memory for a ledger");
@@ -323,7 +335,7 @@ int opening_make(const struct account *account, const struct ledger_request *req
 
 void opening_undo(struct opening *opening)
 {
-    ledger_row_release(opening->ledger, &opening->claim);
+    rows_release(opening);
     ledger_close(opening->ledger);
     (void)munmap(opening->ledger, sizeof *opening->ledger);
 }
@@ -340,7 +352,7 @@ int opening_terms(struct opening *opening)
         .reserve_bytes = account_settings.reserve_bytes,
         .priority = account_settings.priority,
     };
-    return ledger_slot_settle(opening->ledger, opening->claim.slot, &terms, &opening->fault);
+    return ledger_slot_settle(opening->ledger, opening->claim[0].slot, &terms, &opening->fault);
 }
 
 static void budgets_say(const struct account *account, const struct opening *opening)
@@ -356,10 +368,9 @@ static int attach(struct account *account, const struct driver *driver, struct a
 {
     char directory[PATH_MAX];
     struct opening opening;
-    if (account_settings.slot[0] != '\0')
-        memcpy(account->slot, account_settings.slot, sizeof account->slot);
-    else
-        name_from_executable(account->slot);
+    if (account->rows == 0) /* a forked child's pages are wiped */
+        account->rows = 1;
+    slot_name_own(account->slot[0]);
     name_from_executable(account->command);
     int status = devices_read(driver, account, fault);
     if (status == 0)
@@ -380,14 +391,16 @@ static int attach(struct account *account, const struct driver *driver, struct a
         return attach_fail(fault, opening.status, "%s", opening.fault.text);
     if (opening_terms(&opening) != 0) {
         opening_undo(&opening);
-        return attach_fail(fault, EXIT_BAD_SETTINGS, "slot '%s': %s", account->slot, opening.fault.text);
+        return attach_fail(fault, EXIT_BAD_SETTINGS, "slot '%s': %s", account->slot[0], opening.fault.text);
     }
     budgets_say(account, &opening);
     account->ledger = opening.ledger;
-    account->claim = opening.claim;
+    account->rows = opening.rows;
+    for (unsigned i = 0; i < opening.rows; i++)
+        account->row[i].claim = opening.claim[i];
     for (unsigned i = 0; i < account->devices; i++) {
         account->device[i].index = opening.index[i];
-        account->graph[i].device = (uint8_t)i;
+        account->graph[i].purse = (uint16_t)i; /* the process's own slot pays for all graphs */
         account->graph[i].kind = LEDGER_KIND_GRAPH;
     }
     TESTPOINT("attach.claimed");
@@ -425,7 +438,8 @@ static void view_take(struct account *account, const struct account_device *devi
 {
     struct ledger_view view;
     biased_lock_take(&account->books);
-    ledger_view(account->ledger, device->index, account->claim.slot, &view);
+    unsigned row = purse_row(purse_here(account, 0));
+    ledger_view(account->ledger, device->index, account->row[row].claim.slot, &view);
     biased_lock_give(&account->books);
     *free_bytes = view.free_bytes;
     *total_bytes = view.total_bytes;

@@ -50,11 +50,24 @@ bool account_is_attached(void);
  * notes when it was last at work, which would cost each allocation a look at the clock. */
 void account_tick(void);
 
+/* --- slots ---------------------------------------------------------------------------------------------------------- */
+
+/* What the calling thread allocates from now on is charged to that slot, in a row of its own, until it pops; it frees what it
+ * frees. Nested pushes, up to 32. Where the process is not attached yet the row is claimed when it is. 0; -EINVAL: no name; -ENOSPC:
+ * too many pushes, slots or rows; other -errno: the ledger could not be used; *fault says why. */
+int account_slot_push(const char *name, struct account_fault *fault);
+
+/* Back to what was before. False: this thread has pushed nothing. */
+bool account_slot_pop(void);
+
+/* The name of the slot that the calling thread charges to. */
+void account_slot_name(char name[LEDGER_NAME_BYTES]);
+
 /* --- what is charged ---------------------------------------------------------------------------------------------- */
 
 /* A request on its way to the driver: filled by account_ask. */
 struct charge {
-    unsigned device; /* as this process numbers them */
+    unsigned purse; /* which of this process's rows pays, of which device: state.h */
     enum ledger_kind kind;
     uint32_t owner; /* the context whose end frees it; OWNER_NONE: none */
     uint64_t bytes; /* charged and in flight */
@@ -150,6 +163,7 @@ void array_abandon(const struct array_charge *array);
 struct array_ending {
     uint64_t handle, aside;
     uint32_t owner;
+    unsigned purse;
     bool small;
     struct drift before;
 };

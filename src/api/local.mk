@@ -6,6 +6,7 @@ api_sources = \
     src/api/metrics.c \
     src/api/pool.c \
     src/api/pressure.c \
-    src/api/simulate.c
+    src/api/simulate.c \
+    src/api/slot.c
 
 nobase_include_HEADERS += include/cubudget/cubudget.h

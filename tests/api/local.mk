@@ -10,12 +10,15 @@ api_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 api_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 api_libs = libdesk.la libsimmachine.la libcubudget.la $(CMOCKA_LIBS)
 
-api_tests = tests/api/test_pool tests/api/test_watch
+api_tests = tests/api/test_pool tests/api/test_slots tests/api/test_watch
 check_PROGRAMS += $(api_tests)
 TESTS += $(api_tests)
 tests_api_test_pool_CPPFLAGS = $(api_cppflags)
 tests_api_test_pool_CFLAGS = $(api_cflags)
 tests_api_test_pool_LDADD = $(api_libs)
+tests_api_test_slots_CPPFLAGS = $(api_cppflags)
+tests_api_test_slots_CFLAGS = $(api_cflags)
+tests_api_test_slots_LDADD = $(api_libs)
 tests_api_test_watch_CPPFLAGS = $(api_cppflags)
 tests_api_test_watch_CFLAGS = $(api_cflags)
 tests_api_test_watch_LDADD = $(api_libs)
