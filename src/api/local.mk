@@ -9,4 +9,18 @@ api_sources = \
     src/api/simulate.c \
     src/api/slot.c
 
-nobase_include_HEADERS += include/cubudget/cubudget.h
+cubudgetincludedir = $(includedir)/cubudget
+cubudgetinclude_HEADERS = include/cubudget/cubudget.h
+
+pkgconfigdir = $(libdir)/pkgconfig
+pkgconfig_DATA = cubudget.pc
+if SIMULATOR
+pkgconfig_DATA += cubudget-sim.pc
+endif
+
+# The Python module is one file and needs no building.
+EXTRA_DIST += python/cubudget/__init__.py
+if HAVE_PYTHON
+cubudgetpythondir = $(pythondir)/cubudget
+cubudgetpython_DATA = python/cubudget/__init__.py
+endif

@@ -24,3 +24,9 @@ tests_api_test_watch_CFLAGS = $(api_cflags)
 tests_api_test_watch_LDADD = $(api_libs)
 endif
 endif
+
+dist_check_SCRIPTS += tests/api/python tests/api/installed
+EXTRA_DIST += tests/api/python_module.py tests/api/sim_user.c examples/two_models.c examples/watch_pressure.c
+if SIMULATOR
+TESTS += tests/api/python tests/api/installed
+endif
