@@ -198,14 +198,27 @@ static void entry_supersede(struct account *account, const struct allocation *re
         (void)allocmap_insert(&account->reused, &fresh, &none);
 }
 
+/* The place for an entry of that pointer, to be filled in; `spare` where there is no memory for one. */
+static inline struct allocation *entry_enter(struct account *account, uint64_t pointer, struct allocation *spare)
+{
+    bool fresh;
+    struct allocation *entry = allocmap_enter(&account->allocations, pointer, &fresh);
+    if (__builtin_expect(entry == NULL, 0)) {
+        log_line(LOG_WARN, "no memory for the books: an allocation stays charged until its context ends");
+        spare->pointer = pointer;
+        return spare;
+    }
+    if (__builtin_expect(!fresh, 0)) {
+        struct allocation replaced = *entry;
+        entry_supersede(account, &replaced); /* changes other tables only */
+    }
+    return entry;
+}
+
 static void entry_remember(struct account *account, const struct allocation *entry)
 {
-    struct allocation replaced;
-    int result = allocmap_insert(&account->allocations, entry, &replaced);
-    if (result == 1)
-        entry_supersede(account, &replaced);
-    else if (result < 0)
-        log_line(LOG_WARN, "no memory for the books: an allocation stays charged until its context ends");
+    struct allocation spare;
+    *entry_enter(account, entry->pointer, &spare) = *entry;
 }
 
 void books_remember(struct account *account, const struct allocation *entry)
@@ -215,16 +228,13 @@ void books_remember(struct account *account, const struct allocation *entry)
 
 void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, unsigned pool)
 {
-    struct allocation entry = {
-        .pointer = pointer,
-        .bytes = bytes,
-        .owner = OWNER_NONE,
-        .purse = ALLOCATION_PURSE(account->pool[pool].purse),
-        .kind = LEDGER_KIND_POOL,
-        .uses = (uint16_t)pool,
-    };
+    struct allocation spare, *entry = entry_enter(account, pointer, &spare);
+    entry->bytes = bytes;
+    entry->owner = OWNER_NONE;
+    entry->purse = ALLOCATION_PURSE(account->pool[pool].purse);
+    entry->kind = LEDGER_KIND_POOL;
+    entry->uses = (uint16_t)pool;
     account->pool[pool].live++;
-    entry_remember(account, &entry);
 }
 
 void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t actual_bytes)
@@ -235,17 +245,15 @@ void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t a
         return;
     bool small = charge->kind == LEDGER_KIND_LINEAR && actual_bytes <= SMALL_BYTES;
     uint64_t cost = linear_cost(actual_bytes);
-    struct allocation entry = {
-        .pointer = pointer,
-        .bytes = small ? 0 : cost,
-        .owner = charge->owner,
-        .purse = ALLOCATION_PURSE(charge->purse),
-        .kind = ALLOCATION_KIND(charge->kind),
-    };
     biased_lock_take(&account->books);
-    entry_remember(account, &entry);
+    struct allocation spare, *entry = entry_enter(account, pointer, &spare);
+    entry->bytes = small ? 0 : cost;
+    entry->owner = charge->owner;
+    entry->purse = ALLOCATION_PURSE(charge->purse);
+    entry->kind = ALLOCATION_KIND(charge->kind);
+    entry->uses = 0;
     if (small)
-        cost = block_enter(account, &entry);
+        cost = block_enter(account, entry);
     books_settle(account, charge->purse, charge->kind, charge->bytes, cost);
     books_count(account, charge->purse, LEDGER_COUNT_ALLOCATION);
     biased_lock_give(&account->books);
