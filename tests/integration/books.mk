@@ -57,10 +57,12 @@ tests_integration_test_families_LDADD = $(books_libs)
 tests_integration_test_faults_SOURCES = tests/integration/test_faults.c tests/integration/books_agree.h
 tests_integration_test_faults_CPPFLAGS = $(books_cppflags)
 tests_integration_test_faults_LDADD = $(books_libs)
-tests_integration_test_imports_SOURCES = tests/integration/test_imports.c tests/integration/books_agree.h
+tests_integration_test_imports_SOURCES = tests/integration/test_imports.c tests/integration/vmm_failures.h \
+    tests/integration/books_agree.h
 tests_integration_test_imports_CPPFLAGS = $(books_cppflags)
 tests_integration_test_imports_LDADD = $(books_libs)
-tests_integration_test_vmm_SOURCES = tests/integration/test_vmm.c tests/integration/books_agree.h
+tests_integration_test_vmm_SOURCES = tests/integration/test_vmm.c tests/integration/vmm_failures.h \
+    tests/integration/books_agree.h
 tests_integration_test_vmm_CPPFLAGS = $(books_cppflags)
 tests_integration_test_vmm_LDADD = $(books_libs)
 tests_integration_test_modules_SOURCES = tests/integration/test_modules.c tests/integration/objects.h \

@@ -8,17 +8,17 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "integration/books_agree.h"
+#include "integration/vmm_failures.h"
 
-static void vmm_start(struct stage *stage, struct client *client, const char *slot, const char *simulate)
+static void vmm_start(struct stage *stage, struct client *client, const char *slot)
 {
-    client_start(stage, client, &(struct client_terms){.slot = slot, .simulate = simulate, .program = "vmm_client"});
+    client_start(stage, client, &(struct client_terms){.slot = slot, .program = "vmm_client"});
 }
 
 /* A client with a context, whose handle 0 has that much memory, exported as its descriptor 0. */
 static void exporter_start(struct stage *stage, struct client *client, uint64_t bytes)
 {
-    vmm_start(stage, client, "a", NULL);
+    vmm_start(stage, client, "a");
     client_expect(client, "ok", "init 0");
     client_expect(client, "ok", "create 0 0 %llu", (unsigned long long)bytes);
     client_expect(client, "ok", "export 0 0");
@@ -29,7 +29,7 @@ static void pair_start(struct stage *stage, struct client *exporter, struct clie
 {
     unsigned number;
     exporter_start(stage, exporter, 6 * MIB);
-    vmm_start(stage, importer, "b", NULL);
+    vmm_start(stage, importer, "b");
     client_expect(importer, "ok", "init 0");
     assert_int_equal(sscanf(client_ask(exporter, "number 0"), "ok %u", &number), 1);
     client_expect(importer, "ok", "fetch 0 %d %u", (int)exporter->pid, number);
@@ -78,7 +78,7 @@ static void closed_descriptor_is_noticed(void **state)
 {
     struct stage *stage = *state;
     struct client a;
-    vmm_start(stage, &a, "a", NULL);
+    vmm_start(stage, &a, "a");
     client_expect(&a, "ok", "start");
     client_expect(&a, "ok", "create 0 0 %llu", 6 * MIB);
     client_expect(&a, "ok", "export 0 0");
@@ -154,8 +154,8 @@ static void ipc_is_charged_once(void **state)
     struct stage *stage = *state;
     struct client a, b;
     char handle[129];
-    vmm_start(stage, &a, "a", NULL);
-    vmm_start(stage, &b, "b", NULL);
+    vmm_start(stage, &a, "a");
+    vmm_start(stage, &b, "b");
     client_expect(&a, "ok", "init 0");
     client_expect(&b, "ok", "init 0");
     client_expect(&a, "ok", "alloc 0 %llu", 6 * MIB);
@@ -190,32 +190,8 @@ static void failures_leave_the_books_alone(void **state)
         "buffer 0 6291456",   "close 0",    "unexternal", "free 0",
     };
     (void)state;
-    for (unsigned i = 0; i < 2 * sizeof(calls) / sizeof(calls[0]); i++) {
-        struct stage stage;
-        struct client a;
-        char order[128];
-        unsigned failed = 0;
-        snprintf(order, sizeof(order), "%s=%s:1:304", i % 2 ? "fail-after" : "fail", calls[i / 2]);
-        stage_open(&stage);
-        vmm_start(&stage, &a, "a", order);
-        client_expect(&a, "ok", "init 0");
-        for (unsigned step = 0; step < sizeof(steps) / sizeof(steps[0]); step++) {
-            char answer[32];
-            snprintf(answer, sizeof(answer), "%.31s", client_ask(&a, "%s", steps[step]));
-            client_expect(&a, "ok", "settle");
-            assert_int_equal(books_of(&stage, 0), machine_of(&stage, 0));
-            if (strcmp(answer, "error 304") == 0) {
-                failed++;
-                step--; /* once more */
-            } else
-                assert_string_equal(answer, "ok");
-        }
-        assert_int_equal(failed, 1);
-        assert_int_equal(books_of(&stage, 0), CONTEXT_BYTES);
-        client_end(&a, 0);
-        stage_await_empty(&stage);
-        stage_close(&stage);
-    }
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+        failures_of(calls[i], steps, sizeof(steps) / sizeof(steps[0]));
 }
 
 /* Handles, mappings, imports and descriptors in any order, from several threads: never more than the budget, nothing left. */
