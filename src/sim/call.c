@@ -1,7 +1,9 @@
 /*
- * Who is inside the driver, and who must wait outside. Each call is counted in and out (process.c, from the macros in sim.h); a lock
- * of the checkpoint changes the state first and then waits for the count of those inside to fall to 0, so that of a call and a
- * lock that meet at least one sees the other: the count and the state are both sequentially consistent.
+ * Who is inside the driver, and who must wait outside. Each thread has a mark of its own that is set while it is in a call
+ * (process.c, from the macros in sim.h); a lock of the checkpoint changes the state first and then waits for the marks of those
+ * inside to be cleared. A call that sets its mark must then see the new state, or the lock the mark: the lock has the kernel put
+ * a barrier into every running thread between the two (membarrier), so that a call needs none and costs a store and a load.
+ * Where the kernel refuses, each call has the barrier itself.
  *
  * What a call does when it finds its process's driver checkpointed was measured on an H200, each in a process of its own. From
  * it is inferred what it does under a lock alone: what crashes or fails in a checkpointed driver does not wait for the
@@ -9,22 +11,31 @@
  */
 #include "sim/checkpoint.h"
 
-#include <errno.h>
-#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { STRIPES = 64, STRIPE_BYTES = 64 };
+enum { LINE_BYTES = 64 };
 
-/* Threads are spread over several counts, so that they do not fight for one line. */
-static struct stripe {
-    _Alignas(STRIPE_BYTES) _Atomic uint32_t inside;
-} stripes[STRIPES];
-static _Atomic uint32_t threads;    /* that have ever made a call */
+/* Never freed; of a thread that has ended it is the next new one's. */
+struct mark {
+    _Alignas(LINE_BYTES) _Atomic uint32_t inside;
+    _Atomic uint32_t taken;
+    struct mark *next;
+};
+static struct mark *_Atomic marks;
 static _Atomic uint32_t departures; /* a futex: one more each time somebody leaves while the state is not RUNNING */
-static _Thread_local unsigned depth;
-static _Thread_local struct stripe *own_stripe;
+static bool calls_are_fenced;       /* the kernel makes no barriers; written before the first call */
+static pthread_key_t mark_key;
+static bool mark_key_is_made;
+
+/* The calling thread's. Small enough for the room that is kept for libraries loaded later, and so found without a call. */
+static _Thread_local struct {
+    struct mark *mark; /* NULL: none yet */
+    unsigned depth;    /* of calls within calls */
+} own __attribute__((tls_model("initial-exec")));
 
 enum conduct { WAITS, ANSWERS, CRASHES, FAILS };
 
@@ -88,13 +99,72 @@ void call_await_running(void)
         machine_word_wait(&sim_process.machine.self->state, state, 0);
 }
 
-static void stripe_leave(struct stripe *stripe)
+/* Between the mark and the state. */
+static void call_barrier(void)
 {
-    atomic_fetch_sub(&stripe->inside, 1);
-    if (state_get() == STATE_RUNNING)
+    if (calls_are_fenced)
+        atomic_thread_fence(memory_order_seq_cst);
+    else
+        atomic_signal_fence(memory_order_seq_cst);
+}
+
+static uint32_t state_glance(void)
+{
+    return atomic_load_explicit(&sim_process.machine.self->state, memory_order_relaxed);
+}
+
+static void mark_set(struct mark *mark)
+{
+    atomic_store_explicit(&mark->inside, 1, memory_order_relaxed);
+    call_barrier();
+}
+
+static void mark_clear(struct mark *mark)
+{
+    atomic_store_explicit(&mark->inside, 0, memory_order_release);
+    call_barrier();
+    if (state_glance() == STATE_RUNNING)
         return;
     atomic_fetch_add(&departures, 1);
     machine_word_wake(&departures);
+}
+
+/* At the end of a thread, also of one that was cancelled in a call. */
+static void mark_leave(void *argument)
+{
+    struct mark *mark = argument;
+    own.mark = NULL;
+    own.depth = 0;
+    mark_clear(mark);
+    atomic_store(&mark->taken, 0);
+}
+
+/* NULL: no memory. */
+static struct mark *mark_take(void)
+{
+    struct mark *mark = atomic_load(&marks);
+    for (uint32_t expected = 0; mark && !atomic_compare_exchange_strong(&mark->taken, &expected, 1); expected = 0)
+        mark = mark->next;
+    if (!mark) {
+        mark = aligned_alloc(LINE_BYTES, sizeof(*mark));
+        if (!mark)
+            return NULL;
+        memset(mark, 0, sizeof(*mark));
+        atomic_store(&mark->taken, 1);
+        mark->next = atomic_load(&marks);
+        while (!atomic_compare_exchange_weak(&marks, &mark->next, mark))
+            ;
+    }
+    if (mark_key_is_made)
+        pthread_setspecific(mark_key, mark);
+    own.mark = mark;
+    return mark;
+}
+
+void calls_prepare(void)
+{
+    mark_key_is_made = pthread_key_create(&mark_key, mark_leave) == 0;
+    calls_are_fenced = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
 }
 
 /* What the real driver does where its memory of the card is gone: it reads what is not mapped. */
@@ -115,43 +185,49 @@ static CUresult call_meet(const char *name)
             return CUDA_SUCCESS;
         if (conduct == CRASHES)
             crash();
-        stripe_leave(own_stripe);
+        mark_clear(own.mark);
         if (conduct == FAILS) {
-            depth--;
+            own.depth--;
             return CUDA_ERROR_OPERATING_SYSTEM;
         }
         call_await_running();
-        atomic_fetch_add(&own_stripe->inside, 1);
+        mark_set(own.mark);
     }
 }
 
 CUresult call_begin(const char *name)
 {
-    if (depth++ > 0) /* in a callback: whoever locks waits for it anyway */
+    if (own.depth > 0) { /* in a callback: whoever locks waits for it anyway */
+        own.depth++;
         return CUDA_SUCCESS;
-    if (!own_stripe)
-        own_stripe = &stripes[atomic_fetch_add(&threads, 1) % STRIPES];
-    atomic_fetch_add(&own_stripe->inside, 1);
-    return state_get() == STATE_RUNNING ? CUDA_SUCCESS : call_meet(name);
+    }
+    struct mark *mark = own.mark ? own.mark : mark_take();
+    if (!mark)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    own.depth = 1;
+    mark_set(mark);
+    return state_glance() == STATE_RUNNING ? CUDA_SUCCESS : call_meet(name);
 }
 
 void call_end(const struct call *call)
 {
-    if (call->inside && --depth == 0)
-        stripe_leave(own_stripe);
+    if (call->inside && --own.depth == 0)
+        mark_clear(own.mark);
 }
 
 bool call_is_inside(void)
 {
-    return depth > 0;
+    return own.depth > 0;
 }
 
 bool calls_await(uint64_t deadline_ms)
 {
-    for (unsigned i = 0; i < STRIPES; i++)
+    if (!calls_are_fenced)
+        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    for (struct mark *mark = atomic_load(&marks); mark; mark = mark->next)
         for (;;) {
             uint32_t seen = atomic_load(&departures);
-            if (atomic_load(&stripes[i].inside) == 0)
+            if (atomic_load(&mark->inside) == 0)
                 break;
             uint64_t now_ms = machine_clock_ms();
             if (deadline_ms && now_ms >= deadline_ms)

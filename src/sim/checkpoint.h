@@ -10,8 +10,10 @@
 
 enum { CHECKPOINT_LOCK = 1, CHECKPOINT_CHECKPOINT, CHECKPOINT_RESTORE, CHECKPOINT_UNLOCK };
 
-/* Counts a call in, or waits until it may go in. 0; OPERATING_SYSTEM: it may not; only after 0 call_end is due. A call that
- * meets a checkpointed driver where the real one crashes does not return. */
+/* Before the first call; best while the process has one thread, for which the kernel is quicker. */
+void calls_prepare(void);
+/* Marks the calling thread as inside, or waits until it may go in. 0; OPERATING_SYSTEM: it may not; OUT_OF_MEMORY; only after 0
+ * call_end is due. A call that meets a checkpointed driver where the real one crashes does not return. */
 CUresult call_begin(const char *name);
 /* Waits while the process's driver is locked. */
 void call_await_running(void);

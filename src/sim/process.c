@@ -241,6 +241,7 @@ static CUresult process_initialise(struct mark *mark)
         return result != CUDA_SUCCESS ? result : init_result;
     init_result = machine_join();
     if (init_result == CUDA_SUCCESS) {
+        calls_prepare();
         watch_start(&sim_process.machine);
         checkpoint_start();
         atomic_store_explicit(&mark->ready, 1, memory_order_release);

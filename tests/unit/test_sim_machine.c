@@ -62,13 +62,49 @@ static void options_are_checked(void **state)
         "release=2s,fail=cuMemAlloc_v2:3:2,fail-after=cuMemFree_v2:0:999",
         "memory=1TiB",
         "memory=24000000000",
+        "host=64GiB,lock=1ms,checkpoint=2s,restore=300ms+5GiB/s",
+        "host=0,checkpoint=2GiB/s,restore=0",
+        "hang=cuCheckpointProcessLock:1,hang=cuMemAlloc_v2:0",
     };
     static const char *const bad[] = {
-        "memory",       "memory=",       "memory=8 gigs", "memory=-1",    "memory=0",    "memory=1K",
-        "devices=0",    "devices=17",    "devices=1x",    "machine=",     "machine=a/b", "machine=.hidden",
-        "compute=9",    "compute=x.y",   "release=30",    "release=-1ms", "nonsense=1",  "fail=cuInit:1",
-        "fail=:1:2",    "fail=a:1:0",    "fail=a:2",      "memory=1.3B",  ",",           "memory=8GiB,",
-        "baseline=99T", "memory=9e9GiB",
+        "memory",
+        "memory=",
+        "memory=8 gigs",
+        "memory=-1",
+        "memory=0",
+        "memory=1K",
+        "devices=0",
+        "devices=17",
+        "devices=1x",
+        "machine=",
+        "machine=a/b",
+        "machine=.hidden",
+        "compute=9",
+        "compute=x.y",
+        "release=30",
+        "release=-1ms",
+        "nonsense=1",
+        "fail=cuInit:1",
+        "fail=:1:2",
+        "fail=a:1:0",
+        "fail=a:2",
+        "memory=1.3B",
+        ",",
+        "memory=8GiB,",
+        "baseline=99T",
+        "memory=9e9GiB",
+        "host=",
+        "lock=1",
+        "lock=1GiB/s",
+        "checkpoint=",
+        "restore=/s",
+        "restore=0/s",
+        "restore=1+2/s",
+        "checkpoint=1ms+",
+        "hang=a",
+        "hang=a:1:2",
+        "hang=:1",
+        "restore=1GiB/s+1ms",
     };
     char fault[256];
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -86,6 +122,15 @@ static void options_are_checked(void **state)
     assert_int_equal(options.memory_bytes, 3 * GIB / 2);
     assert_int_equal(options.faults[0].code, 2);
     assert_int_equal(options.faults[0].nth, 3);
+    options = options_of("restore=1s+3KiB/s,checkpoint=2MiB/s,hang=cuInit:2,lock=7ms");
+    assert_int_equal(options.restore.milliseconds, 1000);
+    assert_int_equal(options.restore.second_bytes, 3 * 1024);
+    assert_int_equal(options.checkpoint.milliseconds, 0);
+    assert_int_equal(options.checkpoint.second_bytes, 2 * MIB);
+    assert_int_equal(options.lock_ms, 7);
+    assert_int_equal(options.faults[0].code, 0);
+    assert_int_equal(options.faults[0].nth, 2);
+    assert_true(options.host_bytes > 64 * 1024 * GIB);
 }
 
 static void figures_are_exact(void **state)
@@ -117,7 +162,7 @@ static void figures_are_exact(void **state)
 static void a_later_process_that_asks_for_another_machine_is_refused(void **state)
 {
     (void)state;
-    static const char *const others[] = {"memory=2GiB", "devices=2", "compute=8.0", "baseline=1MiB"};
+    static const char *const others[] = {"memory=2GiB", "devices=2", "compute=8.0", "baseline=1MiB", "host=1GiB"};
     struct machine machine, other;
     char fault[MACHINE_FAULT_BYTES] = "";
     machine_enter(&machine, "memory=1GiB");
