@@ -99,31 +99,21 @@ void call_await_running(void)
         machine_word_wait(&sim_process.machine.self->state, state, 0);
 }
 
-/* Between the mark and the state. */
-static void call_barrier(void)
+/* Sets or clears it before the state is looked at. */
+static void mark_write(struct mark *mark, uint32_t inside)
 {
-    if (calls_are_fenced)
-        atomic_thread_fence(memory_order_seq_cst);
-    else
+    if (calls_are_fenced) {
+        atomic_store(&mark->inside, inside);
+    } else {
+        atomic_store_explicit(&mark->inside, inside, memory_order_release);
         atomic_signal_fence(memory_order_seq_cst);
-}
-
-static uint32_t state_glance(void)
-{
-    return atomic_load_explicit(&sim_process.machine.self->state, memory_order_relaxed);
-}
-
-static void mark_set(struct mark *mark)
-{
-    atomic_store_explicit(&mark->inside, 1, memory_order_relaxed);
-    call_barrier();
+    }
 }
 
 static void mark_clear(struct mark *mark)
 {
-    atomic_store_explicit(&mark->inside, 0, memory_order_release);
-    call_barrier();
-    if (state_glance() == STATE_RUNNING)
+    mark_write(mark, 0);
+    if (state_get() == STATE_RUNNING)
         return;
     atomic_fetch_add(&departures, 1);
     machine_word_wake(&departures);
@@ -191,7 +181,7 @@ static CUresult call_meet(const char *name)
             return CUDA_ERROR_OPERATING_SYSTEM;
         }
         call_await_running();
-        mark_set(own.mark);
+        mark_write(own.mark, 1);
     }
 }
 
@@ -205,8 +195,8 @@ CUresult call_begin(const char *name)
     if (!mark)
         return CUDA_ERROR_OUT_OF_MEMORY;
     own.depth = 1;
-    mark_set(mark);
-    return state_glance() == STATE_RUNNING ? CUDA_SUCCESS : call_meet(name);
+    mark_write(mark, 1);
+    return state_get() == STATE_RUNNING ? CUDA_SUCCESS : call_meet(name);
 }
 
 void call_end(const struct call *call)

@@ -4,7 +4,7 @@
  * simulated memory lie in the process anyway and stay there: what moves is what the machine counts.
  *
  * The work is done in the process it is about, by the calling thread, or by the thread that serves the mail of others; one at
- * a time, under passage_lock, which no other lock is held around. The state word changes under it alone.
+ * a time, under passage_taken, which no other lock is held around. The state word changes under it alone.
  *
  * Not measured: CUDA_ERROR_NOT_INITIALIZED for a process without CUDA or one that dies meanwhile, NOT_PERMITTED for another
  * user's and for a call from a callback, OUT_OF_MEMORY where the host has no room for the image. Published of other drivers:
@@ -23,7 +23,8 @@
 
 enum { THREAD_STACK_BYTES = 64 * 1024 };
 
-static pthread_mutex_t passage_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic uint32_t
+    passage_taken;   /* the lock, a futex: a lock of the checkpoint waits for it no longer than it may */
 static bool is_lost; /* a restore has failed: none will ever succeed */
 
 static void pass_time(uint64_t milliseconds)
@@ -136,19 +137,31 @@ static CUresult passage_make(const struct machine_request *request)
     }
 }
 
+/* False: not until the deadline (0: none). */
+static bool passage_take(uint64_t deadline_ms)
+{
+    for (uint32_t expected = 0; !atomic_compare_exchange_strong(&passage_taken, &expected, 1); expected = 0) {
+        uint64_t now_ms = machine_clock_ms();
+        if (deadline_ms && now_ms >= deadline_ms)
+            return false;
+        machine_word_wait(&passage_taken, 1, deadline_ms ? deadline_ms - now_ms : 0);
+    }
+    return true;
+}
+
+static void passage_leave(void)
+{
+    atomic_store(&passage_taken, 0);
+    machine_word_wake(&passage_taken);
+}
+
 /* In this process. */
 static CUresult request_do(const struct machine_request *request)
 {
-    struct timespec until = {.tv_sec = (time_t)(request->deadline_ms / 1000),
-                             .tv_nsec = (long)(request->deadline_ms % 1000) * 1000000};
-    if (request->withdrawn)
-        return CUDA_ERROR_NOT_READY;
-    if (!request->deadline_ms)
-        pthread_mutex_lock(&passage_lock);
-    else if (pthread_mutex_clocklock(&passage_lock, CLOCK_MONOTONIC, &until) != 0)
+    if (request->withdrawn || !passage_take(request->deadline_ms))
         return CUDA_ERROR_NOT_READY;
     CUresult result = passage_make(request);
-    pthread_mutex_unlock(&passage_lock);
+    passage_leave();
     return result;
 }
 

@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 #define CONTEXT_BYTES (527 * MIB)
-#define FOOTPRINT     (CONTEXT_BYTES + 64 * MIB)
+#define OTHER_BYTES   (8 * MIB) /* of each process beside */
+#define FOOTPRINT     (CONTEXT_BYTES + OTHER_BYTES)
 
 /* In a child: ends it with a failure where something does not hold. */
 #define must(condition)                                                                                                \
@@ -285,15 +286,15 @@ static int other_body(int from, int to)
     CUdeviceptr address;
     char letter = 'r';
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    must(enter() == CUDA_SUCCESS && cuMemAlloc_v2(&address, 64 * MIB) == CUDA_SUCCESS);
-    must(cuMemsetD8_v2(address, 0x5a, 64 * MIB) == CUDA_SUCCESS);
+    must(enter() == CUDA_SUCCESS && cuMemAlloc_v2(&address, OTHER_BYTES) == CUDA_SUCCESS);
+    must(cuMemsetD8_v2(address, 0x5a, OTHER_BYTES) == CUDA_SUCCESS);
     for (;;) {
         pid_t heir;
         must(write(to, &letter, 1) == 1);
         if (read(from, &letter, 1) != 1 || letter == 'x')
             return 0;
         if (letter == 'c')
-            must(words_are(address + 64 * MIB - 1024, 0x5a5a5a5a, 256));
+            must(words_are(address + OTHER_BYTES - 1024, 0x5a5a5a5a, 256));
         if (letter == 'f' && (heir = fork()) == 0) {
             close(to);
             while (read(from, &letter, 1) == 1 && letter != 'x')
@@ -555,6 +556,67 @@ static void whoever_asks_outlives_a_stop_and_a_death(void **state)
     assert_int_equal(stage_child(stopped_body), 0);
 }
 
+/* Sends a process out and back until it is killed. */
+static int asker_body(int pid)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    must(cuInit(0) == CUDA_SUCCESS);
+    for (;;) {
+        CUresult result = out(pid);
+        must(result == CUDA_SUCCESS);
+        result = back(pid);
+        must(result == CUDA_SUCCESS);
+    }
+}
+
+/* Whatever state the last asker has left it in. */
+static CUresult recover(int pid)
+{
+    (void)cuCheckpointProcessUnlock(pid, NULL); /* comes behind a request that was left open */
+    if (state_of(pid) == CU_PROCESS_STATE_LOCKED)
+        return cuCheckpointProcessUnlock(pid, NULL);
+    return state_of(pid) == CU_PROCESS_STATE_CHECKPOINTED ? back(pid) : CUDA_SUCCESS;
+}
+
+/* Askers are killed at any moment: a request is done or not begun, and the next asker finds it all in order. */
+static int killed_askers_body(void)
+{
+    enum { ROUNDS = 60 };
+    struct other other = other_start();
+    unsigned seed = (unsigned)getpid();
+    pid_t askers[ROUNDS];
+    int gates[ROUNDS][2], status;
+    char letter = 'g';
+    printf("seed %u\n", seed);
+    for (int i = 0; i < ROUNDS; i++) { /* before this process has called cuInit */
+        must(pipe2(gates[i], O_CLOEXEC) == 0);
+        fflush(NULL);
+        askers[i] = fork();
+        if (askers[i] == 0)
+            _exit(read(gates[i][0], &letter, 1) == 1 ? asker_body(other.pid) : 1);
+    }
+    must(cuInit(0) == CUDA_SUCCESS);
+    for (int i = 0; i < ROUNDS; i++) {
+        must(write(gates[i][1], &letter, 1) == 1);
+        while (state_of(other.pid) == CU_PROCESS_STATE_RUNNING)
+            sched_yield();
+        for (int pause = rand_r(&seed) % 200; pause > 0; pause--)
+            sched_yield();
+        must(kill(askers[i], SIGKILL) == 0 && waitpid(askers[i], &status, 0) == askers[i]);
+        must(WIFSIGNALED(status) && recover(other.pid) == CUDA_SUCCESS);
+        must(state_of(other.pid) == CU_PROCESS_STATE_RUNNING && other_do(&other, 'c'));
+        must(stage_figures().device[0].used_bytes == FOOTPRINT && stage_figures().host_used_bytes == 0);
+    }
+    must(other_end(&other, 0) == 0);
+    return 0;
+}
+
+static void killed_askers_leave_nothing_open(void **state)
+{
+    (void)state;
+    assert_int_equal(stage_child(killed_askers_body), 0);
+}
+
 static int user_body(void)
 {
     struct other other = other_start();
@@ -588,6 +650,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(managed_and_shared_memory_is_not_moved, setup, teardown),
         cmocka_unit_test_setup_teardown(the_dead_leave_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(whoever_asks_outlives_a_stop_and_a_death, setup, teardown),
+        cmocka_unit_test_setup_teardown(killed_askers_leave_nothing_open, setup, teardown),
         cmocka_unit_test_setup_teardown(another_users_process_is_not_touched, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -450,7 +450,11 @@ static void a_storm_of_calls_loses_nothing(void **state)
 static int nvml_child_body(void)
 {
     unsigned count = 0;
-    return nvmlDeviceGetCount_v2(&count) == NVML_SUCCESS && nvmlInit_v2() == NVML_SUCCESS && count == 1 ? 0 : 1;
+    int state;
+    must(nvmlDeviceGetCount_v2(&count) == NVML_SUCCESS && nvmlInit_v2() == NVML_SUCCESS && count == 1);
+    must(cuInit(0) == CUDA_ERROR_NOT_INITIALIZED && cuStreamQuery(stream) == CUDA_ERROR_NOT_INITIALIZED);
+    must(cuCheckpointProcessGetState(getppid(), &state) == CUDA_ERROR_NOT_INITIALIZED);
+    return 0;
 }
 
 static int nvml_body(void)
