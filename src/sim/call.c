@@ -110,13 +110,17 @@ static void mark_write(struct mark *mark, uint32_t inside)
     }
 }
 
+__attribute__((noinline, cold)) static void departure_tell(void)
+{
+    atomic_fetch_add(&departures, 1);
+    machine_word_wake(&departures);
+}
+
 static void mark_clear(struct mark *mark)
 {
     mark_write(mark, 0);
-    if (state_get() == STATE_RUNNING)
-        return;
-    atomic_fetch_add(&departures, 1);
-    machine_word_wake(&departures);
+    if (state_get() != STATE_RUNNING)
+        departure_tell();
 }
 
 /* At the end of a thread, also of one that was cancelled in a call. */
@@ -130,7 +134,7 @@ static void mark_leave(void *argument)
 }
 
 /* NULL: no memory. */
-static struct mark *mark_take(void)
+__attribute__((noinline, cold)) static struct mark *mark_take(void)
 {
     struct mark *mark = atomic_load(&marks);
     for (uint32_t expected = 0; mark && !atomic_compare_exchange_strong(&mark->taken, &expected, 1); expected = 0)
@@ -165,7 +169,7 @@ static void crash(void)
 }
 
 /* A call that was counted in and met another state than RUNNING. */
-static CUresult call_meet(const char *name)
+__attribute__((noinline, cold)) static CUresult call_meet(const char *name)
 {
     enum conduct conduct = conduct_of(name);
     for (;;) {
@@ -175,12 +179,12 @@ static CUresult call_meet(const char *name)
             return CUDA_SUCCESS;
         if (conduct == CRASHES)
             crash();
+        own.depth = 0; /* a signal's handler that calls now waits as well */
         mark_clear(own.mark);
-        if (conduct == FAILS) {
-            own.depth--;
+        if (conduct == FAILS)
             return CUDA_ERROR_OPERATING_SYSTEM;
-        }
         call_await_running();
+        own.depth = 1;
         mark_write(own.mark, 1);
     }
 }

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { THREAD_STACK_BYTES = 64 * 1024 };
+enum { THREAD_STACK_BYTES = 256 * 1024 }; /* the thread-local memory of big programs comes out of it */
 
 static _Atomic uint32_t
     passage_taken;   /* the lock, a futex: a lock of the checkpoint waits for it no longer than it may */
@@ -43,14 +43,24 @@ static uint64_t pace_ms(const struct sim_pace *pace)
     return pace->milliseconds + (uint64_t)moving;
 }
 
+/* False: the deadline (0: none) comes first, and has come. */
+static bool pass_time_until(uint64_t milliseconds, uint64_t deadline_ms)
+{
+    uint64_t now_ms = machine_clock_ms(), left_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+    bool fits = !deadline_ms || milliseconds == 0 || milliseconds < left_ms;
+    pass_time(fits ? milliseconds : left_ms);
+    return fits;
+}
+
 /* Those who wait outside go on waiting until the lock is given up. */
 static CUresult passage_to_locked(const struct machine_request *request)
 {
     if (state_get() != STATE_RUNNING)
         return CUDA_ERROR_ILLEGAL_STATE;
     state_set(STATE_LOCKING);
-    pass_time(sim_process.options.lock_ms);
-    CUresult result = calls_await(request->deadline_ms) ? request->after : CUDA_ERROR_NOT_READY;
+    bool locked =
+        pass_time_until(sim_process.options.lock_ms, request->deadline_ms) && calls_await(request->deadline_ms);
+    CUresult result = locked ? request->after : CUDA_ERROR_NOT_READY;
     state_set(result == CUDA_SUCCESS ? STATE_LOCKED : STATE_RUNNING);
     return result;
 }

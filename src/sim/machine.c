@@ -84,6 +84,9 @@ void machine_lock(struct machine_shared *shared)
         if (used_bytes > shared->device[device].peak_bytes)
             shared->device[device].peak_bytes = used_bytes;
     }
+    uint64_t image_bytes = host_sum(shared);
+    if (image_bytes > shared->host_peak_bytes)
+        shared->host_peak_bytes = image_bytes;
     pthread_mutex_consistent(&shared->mutex);
 }
 

@@ -501,6 +501,16 @@ static int slow_body(void)
     return 0;
 }
 
+/* A lock that takes longer than whoever asks will wait. */
+static int slow_lock_body(void)
+{
+    CUcheckpointLockArgs brief = {.timeoutMs = 20};
+    must(enter("release=0,lock=1m") == 0);
+    must(cuCheckpointProcessLock(getpid(), &brief) == CUDA_ERROR_NOT_READY);
+    must(state_now() == CU_PROCESS_STATE_RUNNING && call_alloc() == CUDA_SUCCESS);
+    return 0;
+}
+
 static CUresult call_checkpoint(void)
 {
     return cuCheckpointProcessCheckpoint(getpid(), NULL);
@@ -526,6 +536,7 @@ static void transitions_take_the_time_they_are_told(void **state)
 {
     (void)state;
     assert_int_equal(stage_child(slow_body), 0);
+    assert_int_equal(stage_child(slow_lock_body), 0);
     assert_int_equal(stage_child(midway_body), 0);
     stage_await_used(0);
     assert_int_equal(stage_figures().host_used_bytes, 0);
