@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "ledger/layout.h"
+#include "ledger/plan.h"
 #include "platform/env.h"
 #include "platform/size.h"
 #include "platform/testpoint.h"
@@ -132,6 +133,8 @@ static void ledger_fill(void *bytes, void *context)
     atomic_init(&header->budget_explicit, request->has_budget);
     for (unsigned slot = 0; slot < LEDGER_SLOTS; slot++)
         atomic_init(&layout_slot(&image, slot)->priority, SETTINGS_DEFAULT_PRIORITY);
+    if (request->plan != NULL)
+        plan_write(&image, request->plan);
 }
 
 static int header_check(const struct ledger *ledger, struct ledger_fault *fault)
