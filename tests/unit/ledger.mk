@@ -24,7 +24,8 @@ ledger_tests = \
     tests/unit/test_shm \
     tests/unit/test_size \
     tests/unit/test_slot \
-    tests/unit/test_snapshot
+    tests/unit/test_snapshot \
+    tests/unit/test_terms
 check_PROGRAMS += $(ledger_tests)
 TESTS += $(ledger_tests)
 
@@ -70,6 +71,9 @@ tests_unit_test_slot_LDADD = $(scene_libs)
 tests_unit_test_snapshot_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_snapshot_CFLAGS = $(scene_cflags)
 tests_unit_test_snapshot_LDADD = $(scene_libs)
+tests_unit_test_terms_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_terms_CFLAGS = $(scene_cflags)
+tests_unit_test_terms_LDADD = $(scene_libs)
 endif
 
 dist_check_SCRIPTS += tests/unit/layout
