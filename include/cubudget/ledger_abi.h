@@ -148,7 +148,8 @@ struct ledger_slot {
 struct ledger_device {
     LEDGER_ATOMIC(uint64_t) claim; /* 0: free; else the 64-bit FNV-1a hash of the uuid (0 becomes 1) */
     LEDGER_ATOMIC(uint64_t) total_bytes;
-    LEDGER_ATOMIC(uint64_t) budget_bytes;   /* 0: not decided yet; with total_bytes 0: wished for, not held against the card */
+    LEDGER_ATOMIC(uint64_t)
+    budget_bytes; /* 0: not decided yet; with total_bytes 0: wished for, not held against the card */
     LEDGER_ATOMIC(uint64_t) baseline_bytes; /* what the idle card uses by itself */
     LEDGER_ATOMIC(uint64_t) peak_bytes;     /* the most ever committed (with the bids that its grants saw) */
     LEDGER_ATOMIC(uint64_t) context_bytes;  /* least cost of a context seen here; 0: none seen */

@@ -131,7 +131,8 @@ static uint64_t reserves_add(const struct ledger *ledger, unsigned own, const st
     uint64_t kept = 0;
     for (unsigned i = 0; i < look->slots_high; i++) {
         const struct slot_sums *sums = &look->slots[i];
-        uint64_t reserve = atomic_load(&layout_slot(ledger, i)->reserve_bytes); /* sc: terms.c raises it by the same order */
+        uint64_t reserve =
+            atomic_load(&layout_slot(ledger, i)->reserve_bytes); /* sc: terms.c raises it by the same order */
         if (i == own || reserve == 0)
             continue;
         kept = bytes_add(kept, bytes_less(reserve, sums->committed));

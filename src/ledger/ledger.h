@@ -38,11 +38,11 @@ struct ledger {
 /* What opening asks of a ledger that may exist already. */
 struct ledger_plan;
 struct ledger_request {
-    const char *directory; /* as shm_directory resolved it */
-    const char *name;      /* valid by name_validate */
-    bool create;           /* make it where it is missing */
-    bool has_budget;       /* budget_bytes was asked for, not a default */
-    uint64_t budget_bytes; /* of each device; used where this call makes the ledger */
+    const char *directory;          /* as shm_directory resolved it */
+    const char *name;               /* valid by name_validate */
+    bool create;                    /* make it where it is missing */
+    bool has_budget;                /* budget_bytes was asked for, not a default */
+    uint64_t budget_bytes;          /* of each device; used where this call makes the ledger */
     const struct ledger_plan *plan; /* what else it then has from its first moment; NULL: nothing */
 };
 
@@ -58,7 +58,7 @@ struct ledger_fault {
 int ledger_open(struct ledger *ledger, const struct ledger_request *request, struct ledger_fault *fault);
 void ledger_close(struct ledger *ledger);
 
-/* The budget that the ledger was made with, and whether somebody asked for it. */
+/* The budget of devices that have none of their own, and whether somebody asked for it. */
 uint64_t ledger_budget(const struct ledger *ledger);
 bool ledger_budget_is_explicit(const struct ledger *ledger);
 
@@ -77,6 +77,9 @@ int ledger_device_claim(struct ledger *ledger, const uint8_t uuid[LEDGER_UUID_BY
  * budget does not fit the card (*fault filled; exit 78). *shrunk_to is the budget where it was shrunk, else 0. */
 int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_bytes, uint64_t baseline_bytes,
                          uint64_t *shrunk_to, struct ledger_fault *fault);
+
+/* The uuid of a device that the ledger knows. */
+void ledger_device_uuid(const struct ledger *ledger, unsigned device, uint8_t uuid[LEDGER_UUID_BYTES]);
 
 /* Whether a device's budget is decided, so that nobody needs to measure the card again. */
 bool ledger_device_is_settled(const struct ledger *ledger, unsigned device);
@@ -184,9 +187,10 @@ enum ledger_verdict ledger_bid_look(struct ledger *ledger, struct ledger_bid *bi
 /* What a device has to keep for one slot and for the others: committed alone, and with all bids. For terms.c. */
 struct ledger_keep {
     uint64_t budget_bytes;
-    uint64_t own_bytes, own_with_bids;       /* of the slot's living rows */
-    uint64_t others_bytes, others_with_bids; /* sum of max(used, reserve) of the other slots, and the bytes of the dead */
-    uint64_t held_bytes, reserved_bytes;     /* of others_bytes: committed; kept beyond that for reserves */
+    uint64_t own_bytes, own_with_bids; /* of the slot's living rows */
+    uint64_t others_bytes,
+        others_with_bids;                /* sum of max(used, reserve) of the other slots, and the bytes of the dead */
+    uint64_t held_bytes, reserved_bytes; /* of others_bytes: committed; kept beyond that for reserves */
 };
 void ledger_keep(const struct ledger *ledger, unsigned device, unsigned slot, struct ledger_keep *keep);
 

@@ -84,8 +84,8 @@ int ledger_plan_apply(struct ledger *ledger, const struct ledger_plan *plan, boo
     for (unsigned i = 0; i < plan->slot_count; i++) {
         int slot = ledger_slot_claim(ledger, plan->slots[i].name);
         if (slot < 0) {
-            fault_set(fault, "slot '%s': the ledger has its %d slots already; use another --ledger", plan->slots[i].name,
-                      LEDGER_SLOTS);
+            fault_set(fault, "slot '%s': the ledger has its %d slots already; use another --ledger",
+                      plan->slots[i].name, LEDGER_SLOTS);
             return slot;
         }
         slots[i] = (unsigned)slot;

@@ -115,7 +115,8 @@ static int budget_settle(struct ledger *ledger, struct ledger_device *entry, uin
         return 0;
     }
     atomic_store(&entry->baseline_bytes, baseline_bytes);
-    atomic_store(&entry->total_bytes, total_bytes); /* last: this is what says that the wish was held against the card */
+    atomic_store(&entry->total_bytes,
+                 total_bytes); /* last: this is what says that the wish was held against the card */
     return 0;
 }
 
@@ -145,6 +146,11 @@ bool ledger_device_is_settled(const struct ledger *ledger, unsigned device)
 {
     return device < LEDGER_DEVICES && atomic_load(&layout_device(ledger, device)->budget_bytes) != 0 &&
            atomic_load(&layout_device(ledger, device)->total_bytes) != 0;
+}
+
+void ledger_device_uuid(const struct ledger *ledger, unsigned device, uint8_t uuid[LEDGER_UUID_BYTES])
+{
+    memcpy(uuid, layout_device(ledger, device)->uuid, LEDGER_UUID_BYTES);
 }
 
 void ledger_device_describe(struct ledger *ledger, unsigned device, bool simulated, uint32_t compute_capability)

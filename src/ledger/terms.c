@@ -315,8 +315,8 @@ static int neighbours_check(struct ledger *ledger, unsigned slot, const struct s
     slot_fault(ledger, slot, fault,
                "it is in use with a %s of %s and %s was asked for; leave it unset to take the slot's own, change it "
                "with cubudget limit, or choose another --slot",
-               limit_conflicts ? "limit" : "reserve", limit_conflicts && limit == LEDGER_NO_LIMIT ? "none" : sizes.first,
-               sizes.second);
+               limit_conflicts ? "limit" : "reserve",
+               limit_conflicts && limit == LEDGER_NO_LIMIT ? "none" : sizes.first, sizes.second);
     return -EEXIST;
 }
 
@@ -389,7 +389,8 @@ static int shares_check(const struct ledger *ledger, uint64_t budget, struct led
     uint64_t reserves = reserves_sum(ledger);
     if (reserves > budget) {
         size_pair_format(&sizes, budget, reserves);
-        fault_set(fault, "a budget of %s is below the slots' reserves of %s together; lower some first (cubudget limit)",
+        fault_set(fault,
+                  "a budget of %s is below the slots' reserves of %s together; lower some first (cubudget limit)",
                   sizes.first, sizes.second);
         return -ERANGE;
     }

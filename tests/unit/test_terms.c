@@ -376,13 +376,20 @@ static void reserve_under_contention(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        PAIR(no_promise_of_what_others_hold), PAIR(own_bytes_need_no_room),
-        PAIR(other_reserves_are_in_the_way),  PAIR(bids_are_counted),
-        PAIR(given_up_by_zero),               PAIR(limit_below_use),
-        PAIR(budget_below_use),               PAIR(budget_out_of_range),
-        PAIR(refused_terms_leave_nothing),    PAIR(plan_moves_a_reserve),
-        PAIR(planned_device),                 SCENE(newcomers_at_once),
-        SCENE(promise_and_charge_at_once),    SCENE(reserve_under_contention),
+        PAIR(no_promise_of_what_others_hold),
+        PAIR(own_bytes_need_no_room),
+        PAIR(other_reserves_are_in_the_way),
+        PAIR(bids_are_counted),
+        PAIR(given_up_by_zero),
+        PAIR(limit_below_use),
+        PAIR(budget_below_use),
+        PAIR(budget_out_of_range),
+        PAIR(refused_terms_leave_nothing),
+        PAIR(plan_moves_a_reserve),
+        PAIR(planned_device),
+        SCENE(newcomers_at_once),
+        SCENE(promise_and_charge_at_once),
+        SCENE(reserve_under_contention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
