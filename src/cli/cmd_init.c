@@ -133,7 +133,7 @@ static void summary_print(struct ledger *ledger, const struct config *config, co
 {
     static struct snapshot snapshot;
     char first[SIZE_TEXT_BYTES], second[SIZE_TEXT_BYTES];
-    uint64_t reserves = 0, least;
+    uint64_t reserves = 0, limits = 0, least;
     unsigned reserving = 0, limited = 0;
     if (snapshot_take(ledger, &snapshot) != 0)
         return;
@@ -141,7 +141,10 @@ static void summary_print(struct ledger *ledger, const struct config *config, co
     for (unsigned i = 0; i < snapshot.slot_count; i++) {
         reserves += snapshot.slots[i].reserve_bytes;
         reserving += snapshot.slots[i].reserve_bytes != 0;
-        limited += snapshot.slots[i].limit_bytes != LEDGER_NO_LIMIT;
+        if (snapshot.slots[i].limit_bytes == LEDGER_NO_LIMIT)
+            continue;
+        limits += snapshot.slots[i].limit_bytes;
+        limited++;
     }
     (void)printf("ledger '%s' (%s) %s", snapshot.name, ledger->path, what);
     (void)printf(config->path[0] != '\0' ? " from %s\n" : "\n", config->path);
@@ -152,9 +155,11 @@ static void summary_print(struct ledger *ledger, const struct config *config, co
                          size_format(snapshot.devices[i].budget_bytes, first, sizeof first));
             least = snapshot.devices[i].budget_bytes < least ? snapshot.devices[i].budget_bytes : least;
         }
-    (void)printf("  slots    %u, %u of them with a limit\n", snapshot.slot_count, limited);
-    (void)printf("  reserves %s of %u slots; %s are for whoever asks\n", size_format(reserves, first, sizeof first),
-                 reserving, size_format(least > reserves ? least - reserves : 0, second, sizeof second));
+    (void)printf("  slots    %u, %u of them with a limit: %s together\n", snapshot.slot_count, limited,
+                 size_format(limits, first, sizeof first));
+    (void)printf("  reserves %s of %u slot%s; %s for whoever asks\n", size_format(reserves, first, sizeof first),
+                 reserving, reserving == 1 ? "" : "s",
+                 size_format(least > reserves ? least - reserves : 0, second, sizeof second));
     over_say(&snapshot, -1);
     snapshot_free(&snapshot);
 }
@@ -193,7 +198,7 @@ static int ledger_make(struct config *config, const struct ledger_place *place, 
     if (status == 0 && !made && ledger_plan_apply(&ledger, &plan, asked, budget_bytes, &fault) != 0)
         status = fault_say(EXIT_BAD_SETTINGS, "%s%s%s", config->path, config->path[0] != '\0' ? ": " : "", fault.text);
     if (status == 0)
-        summary_print(&ledger, config, made ? "made" : "changed");
+        summary_print(&ledger, config, made ? "made" : "set");
     ledger_close(&ledger);
     return status;
 }

@@ -63,6 +63,11 @@ struct reading {
     char text[CONFIG_TEXT_BYTES]; /* the line that inih has now */
 };
 
+const char *config_key_name(enum config_key key)
+{
+    return keys[key].name;
+}
+
 int config_fault_set(struct config *config, unsigned line, const char *format, ...)
 {
     char text[512];

@@ -52,6 +52,9 @@ int config_read(struct config *config);
 int config_fault_set(struct config *config, unsigned line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* "limit" and the like. */
+const char *config_key_name(enum config_key key);
+
 /* The slot's section, or NULL. */
 const struct config_section *config_slot(const struct config *config, const char *name);
 

@@ -71,9 +71,9 @@ static int term_set(const struct config *config, const struct config_section *se
         (void)snprintf(held, sizeof held, "%llu", (unsigned long long)there);
         (void)snprintf(asked, sizeof asked, "%llu", (unsigned long long)written);
     }
-    log_line(LOG_WARN, "%s:%u: %s is %s here and %s in the ledger, which holds; cubudget limit or init changes it",
-             config->path, section->lines[key], variable + strlen("CUBUDGET_"), asked,
-             there == LEDGER_NO_LIMIT ? "none" : held);
+    log_line(LOG_WARN,
+             "%s:%u: %s: %s here and %s in the ledger, which holds; cubudget limit or cubudget init changes it",
+             config->path, section->lines[key], config_key_name(key), asked, there == LEDGER_NO_LIMIT ? "none" : held);
     return 0;
 }
 

@@ -96,13 +96,14 @@ int shm_directory_prepare(const char *path)
     return ours || directory_is_administrators(&status) || directory_is_groups(path, &status) ? 0 : -EPERM;
 }
 
-/* Changes what was opened, never what a path leads to a moment later. */
-static int directory_give(int descriptor, gid_t group)
+/* Changes what was opened, never what a path leads to a moment later. A directory that is the group's already, whoever of the
+ * group made it, is good for each member. */
+static int directory_give(const char *path, int descriptor, gid_t group)
 {
     struct stat status;
     if (fstat(descriptor, &status) != 0)
         return -errno;
-    if (status.st_gid == group && mode_is_groups(status.st_mode) && (status.st_uid == 0 || status.st_uid == geteuid()))
+    if (status.st_gid == group && directory_is_groups(path, &status))
         return 0;
     if (status.st_uid != geteuid() || (mode_is_groups(status.st_mode) && status.st_gid != group))
         return -EPERM;
@@ -119,7 +120,7 @@ int shm_group_directory_make(const char *path, gid_t group)
     int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (descriptor < 0)
         return errno == EACCES ? -EPERM : -errno;
-    int result = directory_give(descriptor, group);
+    int result = directory_give(path, descriptor, group);
     (void)close(descriptor);
     return result;
 }
