@@ -223,5 +223,4 @@ static int init_run(int argc, char **argv)
     return status == 0 ? output_finish(0) : status;
 }
 
-const struct command command_init = {"init", "[--config FILE] [--group NAME]",
-                                     "make a ledger, from a file or for a group", init_run};
+const struct command command_init = {"init", "[--config FILE]", "make a ledger, from a file or for a group", init_run};

@@ -229,5 +229,4 @@ static int limit_run(int argc, char **argv)
     return status == 0 ? output_finish(0) : status;
 }
 
-const struct command command_limit = {"limit", "SLOT SIZE|--budget SIZE", "change a limit, reserve or the budget",
-                                      limit_run};
+const struct command command_limit = {"limit", "SLOT [SIZE]", "change a limit, a reserve or the budget", limit_run};
