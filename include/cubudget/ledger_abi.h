@@ -157,8 +157,8 @@ struct ledger_device {
     LEDGER_ATOMIC(uint32_t) compute_capability; /* 10 * major + minor */
     uint8_t uuid[LEDGER_UUID_BYTES];
     char name[LEDGER_NAME_BYTES];
-    LEDGER_ATOMIC(uint64_t) budget_before; /* the highest budget that was lowered; 0: none was */
     uint64_t reserved[6];
+    LEDGER_ATOMIC(uint64_t) budget_before; /* the highest budget that was lowered; 0: none was */
 };
 
 struct ledger_header {

@@ -329,7 +329,7 @@ static void attach(struct account *account, const struct driver *driver)
         log_die(opening.status, "%s", opening.fault.text);
     if (opening_terms(&opening) != 0) {
         opening_undo(&opening);
-        log_die(EXIT_BAD_SETTINGS, "%s", opening.fault.text);
+        log_die(EXIT_BAD_SETTINGS, "slot '%s': %s", account->slot, opening.fault.text);
     }
     budgets_say(account, &opening);
     account->ledger = opening.ledger;

@@ -77,7 +77,7 @@ static void follow(struct account *account)
         result = opening_make(account, &request, &opening);
     }
     if (result == 0 && opening_terms(&opening) != 0)
-        log_line(LOG_WARN, "the new ledger: %s", opening.fault.text);
+        log_line(LOG_WARN, "slot '%s' in the new ledger: %s", account->slot, opening.fault.text);
     if (result != 0) {
         log_line(account->stranded ? LOG_DEBUG : LOG_WARN, "the ledger '%s' is gone and cannot be made again: %s",
                  account_settings.ledger, opening.fault.text);

@@ -166,7 +166,7 @@ static int slot_change(struct ledger *ledger, const struct limit *limit, const s
     if (status != 0)
         return status;
     if (ledger_slot_change(ledger, slot, &terms, &fault) != 0)
-        return fault_say(EXIT_BAD_SETTINGS, "%s", fault.text);
+        return fault_say(EXIT_BAD_SETTINGS, "slot '%s': %s", limit->slot, fault.text);
     ledger_slot_terms(ledger, slot, &terms);
     (void)printf("slot '%s': limit %s, reserve %s, priority ", limit->slot,
                  bytes_text(terms.limit_bytes, LEDGER_NO_LIMIT, size), bytes_text(terms.reserve_bytes, 0, reserve));
@@ -179,8 +179,9 @@ static int budget_change(struct ledger *ledger, const char *name, const struct l
 {
     struct ledger_fault fault;
     char size[SIZE_TEXT_BYTES];
+    uint8_t uuid[LEDGER_UUID_BYTES];
     int device = LEDGER_DEVICES;
-    if (limit->device != NULL && (device = device_find(ledger, limit->device)) < 0)
+    if (limit->device != NULL && (device = device_find(ledger, limit->device, uuid)) < 0)
         return fault_say(EXIT_BAD_SETTINGS,
                          "--device: '%.60s' is no device of %s; write an index or uuid that cubudget dump shows",
                          limit->device, ledger->path);

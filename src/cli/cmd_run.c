@@ -128,8 +128,6 @@ static int unknown_say(const struct settings *settings)
     char text[SETTINGS_UNKNOWN_BYTES];
     size_t at = 0;
     bool said = false;
-    if (getenv(SETTINGS_WARNED) != NULL)
-        return 0;
     while (settings_unknown_next(&at, text)) {
         if (settings->log_level >= LOG_WARN)
             log_line(LOG_WARN, "%s", text);

@@ -77,7 +77,7 @@ int config_terms_set(const struct config *config, const struct ledger *ledger);
 /* Reads "GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", with or without what stands before the first '-'. */
 bool device_uuid_parse(const char *text, uint8_t uuid[LEDGER_UUID_BYTES]);
 
-/* The ledger's device of that uuid or index, or -1. */
-int device_find(const struct ledger *ledger, const char *text);
+/* The ledger's device of that uuid or index, and its uuid; or -1. */
+int device_find(const struct ledger *ledger, const char *text, uint8_t found_uuid[LEDGER_UUID_BYTES]);
 
 #endif

@@ -118,7 +118,7 @@ bool device_uuid_parse(const char *text, uint8_t uuid[LEDGER_UUID_BYTES])
     return *text == '\0';
 }
 
-int device_find(const struct ledger *ledger, const char *text)
+int device_find(const struct ledger *ledger, const char *text, uint8_t found_uuid[LEDGER_UUID_BYTES])
 {
     static struct snapshot snapshot; /* too large for a stack that somebody may have limited */
     uint8_t uuid[LEDGER_UUID_BYTES];
@@ -132,8 +132,10 @@ int device_find(const struct ledger *ledger, const char *text)
         return -1;
     for (unsigned i = 0; i < snapshot.device_count; i++) {
         const struct snapshot_device *device = &snapshot.devices[i];
-        if (is_uuid ? memcmp(device->uuid, uuid, sizeof uuid) == 0 : device->index == index)
-            found = (int)device->index;
+        if (is_uuid ? memcmp(device->uuid, uuid, sizeof uuid) != 0 : device->index != index)
+            continue;
+        found = (int)device->index;
+        memcpy(found_uuid, device->uuid, LEDGER_UUID_BYTES);
     }
     snapshot_free(&snapshot);
     return found;
@@ -144,7 +146,7 @@ static int device_plan(struct config *config, const struct ledger *existing, con
 {
     uint8_t *uuid = plan->devices[plan->device_count].uuid;
     if (!device_uuid_parse(section->name, uuid)) {
-        int index = existing != NULL ? device_find(existing, section->name) : -1;
+        int index = existing != NULL ? device_find(existing, section->name, uuid) : -1;
         if (index < 0)
             return config_fault_set(config, section->line,
                                     "[device %s]: %s; write its uuid, as nvidia-smi -L and cubudget dump show it",
@@ -152,7 +154,6 @@ static int device_plan(struct config *config, const struct ledger *existing, con
                                     strspn(section->name, "0123456789") == strlen(section->name)
                                         ? "no program of the ledger has used that device so far"
                                         : "this is no uuid");
-        ledger_device_uuid(existing, (unsigned)index, uuid);
     }
     for (unsigned i = 0; i < plan->device_count; i++)
         if (memcmp(plan->devices[i].uuid, uuid, LEDGER_UUID_BYTES) == 0)

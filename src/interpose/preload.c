@@ -6,7 +6,6 @@
 #include "config.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include "account/account.h"
 #include "interpose/gate.h"
 #include "platform/card.h"
@@ -34,7 +33,7 @@ __attribute__((constructor)) static void preload(void)
         log_die(EXIT_BAD_SETTINGS, "%s", fault.text);
     log_configure(settings.log_level, settings.log_file);
     char unknown[SETTINGS_UNKNOWN_BYTES];
-    for (size_t at = 0; getenv(SETTINGS_WARNED) == NULL && settings_unknown_next(&at, unknown);)
+    for (size_t at = 0; settings_unknown_next(&at, unknown);)
         log_line(LOG_WARN, "%s", unknown);
     if (!settings.simulate && !card_is_present())
         log_die(EXIT_NO_DEVICE, "no GPU here: looked for %s" REMEDY, CARD_LOOKED_FOR);

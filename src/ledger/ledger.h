@@ -78,9 +78,6 @@ int ledger_device_claim(struct ledger *ledger, const uint8_t uuid[LEDGER_UUID_BY
 int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_bytes, uint64_t baseline_bytes,
                          uint64_t *shrunk_to, struct ledger_fault *fault);
 
-/* The uuid of a device that the ledger knows. */
-void ledger_device_uuid(const struct ledger *ledger, unsigned device, uint8_t uuid[LEDGER_UUID_BYTES]);
-
 /* Whether a device's budget is decided, so that nobody needs to measure the card again. */
 bool ledger_device_is_settled(const struct ledger *ledger, unsigned device);
 

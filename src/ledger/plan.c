@@ -75,6 +75,15 @@ static int slot_lower(struct ledger *ledger, unsigned slot, const struct slot_te
     return ledger_slot_change(ledger, slot, &step, fault);
 }
 
+/* Puts the slot's name before what was wrong with it. */
+static int slot_fault(int result, const char *name, struct ledger_fault *fault)
+{
+    struct ledger_fault plain = *fault;
+    if (result != 0)
+        fault_set(fault, "slot '%s': %.400s", name, plain.text);
+    return result;
+}
+
 int ledger_plan_apply(struct ledger *ledger, const struct ledger_plan *plan, bool has_budget, uint64_t budget_bytes,
                       struct ledger_fault *fault)
 {
@@ -92,9 +101,10 @@ int ledger_plan_apply(struct ledger *ledger, const struct ledger_plan *plan, boo
     }
     result = budgets_move(ledger, plan, has_budget, budget_bytes, true, fault);
     for (unsigned i = 0; i < plan->slot_count && result == 0; i++)
-        result = slot_lower(ledger, slots[i], &plan->slots[i].terms, fault);
+        result = slot_fault(slot_lower(ledger, slots[i], &plan->slots[i].terms, fault), plan->slots[i].name, fault);
     for (unsigned i = 0; i < plan->slot_count && result == 0; i++)
-        result = ledger_slot_change(ledger, slots[i], &plan->slots[i].terms, fault);
+        result =
+            slot_fault(ledger_slot_change(ledger, slots[i], &plan->slots[i].terms, fault), plan->slots[i].name, fault);
     if (result == 0)
         result = budgets_move(ledger, plan, has_budget, budget_bytes, false, fault);
     return result;

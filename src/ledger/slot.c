@@ -136,8 +136,10 @@ int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_
         if (result != 0)
             return result;
     }
+    /* What the card has, and not what somebody set for it. */
     uint64_t decided = atomic_load(&entry->budget_bytes);
-    if (atomic_load(&header->budget_explicit) == 0 && decided < atomic_load(&header->budget_bytes))
+    uint64_t room = bytes_less(atomic_load(&entry->total_bytes), atomic_load(&entry->baseline_bytes));
+    if (atomic_load(&header->budget_explicit) == 0 && decided < atomic_load(&header->budget_bytes) && decided == room)
         *shrunk_to = decided;
     return 0;
 }
@@ -146,11 +148,6 @@ bool ledger_device_is_settled(const struct ledger *ledger, unsigned device)
 {
     return device < LEDGER_DEVICES && atomic_load(&layout_device(ledger, device)->budget_bytes) != 0 &&
            atomic_load(&layout_device(ledger, device)->total_bytes) != 0;
-}
-
-void ledger_device_uuid(const struct ledger *ledger, unsigned device, uint8_t uuid[LEDGER_UUID_BYTES])
-{
-    memcpy(uuid, layout_device(ledger, device)->uuid, LEDGER_UUID_BYTES);
 }
 
 void ledger_device_describe(struct ledger *ledger, unsigned device, bool simulated, uint32_t compute_capability)

@@ -74,10 +74,6 @@ static uint64_t budget_least(const struct ledger *ledger)
     return least;
 }
 
-/* "slot 'a': " before what the caller has to say. */
-#define slot_fault(ledger, slot, fault, format, ...)                                                                   \
-    fault_set(fault, "slot '%.*s': " format, LEDGER_NAME_BYTES, layout_slot(ledger, slot)->name, __VA_ARGS__)
-
 /* --- a reserve ------------------------------------------------------------------------------------------------------------ */
 
 enum keeping { KEEPS, KEEPS_NOT, KEEPS_UNLESS_GRANTED };
@@ -121,28 +117,27 @@ static enum keeping devices_keep(const struct ledger *ledger, unsigned slot, uin
     return all;
 }
 
-static int reserve_refuse(const struct ledger *ledger, unsigned slot, uint64_t reserve, unsigned device,
-                          const struct ledger_keep *keep, struct ledger_fault *fault)
+static int reserve_refuse(uint64_t reserve, unsigned device, const struct ledger_keep *keep, struct ledger_fault *fault)
 {
     struct size_pair sizes, held;
     size_pair_format(&sizes, reserve, keep->budget_bytes);
     size_pair_format(&held, keep->held_bytes, keep->reserved_bytes);
-    slot_fault(ledger, slot, fault,
-               "a reserve of %s cannot be kept now: of the budget of %s of device %u others hold %s, and %s more are "
-               "kept for their reserves; free some (cubudget dump shows whose) or ask for less",
-               sizes.first, sizes.second, device, held.first, held.second);
+    fault_set(fault,
+              "a reserve of %s cannot be kept now: of the budget of %s of device %u others hold %s, and %s more are "
+              "kept for their reserves; free some (cubudget dump shows whose) or ask for less",
+              sizes.first, sizes.second, device, held.first, held.second);
     return -ERANGE;
 }
 
-static int sum_refuse(const struct ledger *ledger, unsigned slot, uint64_t before, uint64_t reserve, uint64_t budget,
+static int sum_refuse(const struct ledger *ledger, uint64_t before, uint64_t reserve, uint64_t budget,
                       struct ledger_fault *fault)
 {
     struct size_pair sizes, others;
     size_pair_format(&sizes, reserve, budget);
     size_pair_format(&others, bytes_less(reserves_sum(ledger), before), budget);
-    slot_fault(ledger, slot, fault,
-               "a reserve of %s is too much beside the other slots' reserves of %s under a budget of %s; ask for less",
-               sizes.first, others.first, sizes.second);
+    fault_set(fault,
+              "a reserve of %s is too much beside the other slots' reserves of %s under a budget of %s; ask for less",
+              sizes.first, others.first, sizes.second);
     return -ERANGE;
 }
 
@@ -155,11 +150,11 @@ static int reserve_try(struct ledger *ledger, unsigned slot, uint64_t before, ui
     unsigned device = 0;
     uint64_t budget = budget_least(ledger), seen = before;
     if (bytes_add(bytes_less(reserves_sum(ledger), before), reserve) > budget)
-        return sum_refuse(ledger, slot, before, reserve, budget, fault);
+        return sum_refuse(ledger, before, reserve, budget, fault);
     /* First without being seen: what is published and taken back again refuses others for nothing. */
     enum keeping keeping = devices_keep(ledger, slot, reserve, &device, &keep);
     if (keeping == KEEPS_NOT)
-        return reserve_refuse(ledger, slot, reserve, device, &keep, fault);
+        return reserve_refuse(reserve, device, &keep, fault);
     if (keeping == KEEPS_UNLESS_GRANTED)
         return -EAGAIN;
     atomic_store(&layout_header(ledger)->has_reserves, 1); /* first: a look that misses it misses only no reserve */
@@ -172,7 +167,7 @@ static int reserve_try(struct ledger *ledger, unsigned slot, uint64_t before, ui
         return 0;
     seen = reserve;
     (void)atomic_compare_exchange_strong(&entry->reserve_bytes, &seen, before);
-    return fits ? -EAGAIN : sum_refuse(ledger, slot, before, reserve, budget, fault);
+    return fits ? -EAGAIN : sum_refuse(ledger, before, reserve, budget, fault);
 }
 
 static int reserve_set(struct ledger *ledger, unsigned slot, uint64_t reserve, struct ledger_fault *fault)
@@ -191,7 +186,7 @@ static int reserve_set(struct ledger *ledger, unsigned slot, uint64_t reserve, s
             result = reserve_try(ledger, slot, before, reserve, fault);
     }
     if (result == -EAGAIN)
-        slot_fault(ledger, slot, fault, "%s", "others are asking for the bytes it would reserve; try again");
+        fault_set(fault, "others are asking for the bytes it would reserve; try again");
     return result;
 }
 
@@ -224,15 +219,14 @@ static int limit_check(const struct ledger *ledger, unsigned slot, const struct 
     uint64_t reserve = terms->has_reserve ? terms->reserve_bytes : atomic_load(&entry->reserve_bytes);
     if (terms->has_limit && limit > budget && limit != LEDGER_NO_LIMIT) {
         size_pair_format(&sizes, limit, budget);
-        slot_fault(ledger, slot, fault, "a limit of %s is above the budget of %s; lower the one or raise the other",
-                   sizes.first, sizes.second);
+        fault_set(fault, "a limit of %s is above the budget of %s; lower the one or raise the other", sizes.first,
+                  sizes.second);
         return -ERANGE;
     }
     if (limit != 0 && reserve > limit && (terms->has_limit || terms->has_reserve)) {
         size_pair_format(&sizes, reserve, limit);
-        slot_fault(ledger, slot, fault,
-                   "a reserve of %s is above the slot's limit of %s; lower the one or raise the other", sizes.first,
-                   sizes.second);
+        fault_set(fault, "a reserve of %s is above the slot's limit of %s; lower the one or raise the other",
+                  sizes.first, sizes.second);
         return -ERANGE;
     }
     return 0;
@@ -312,11 +306,11 @@ static int neighbours_check(struct ledger *ledger, unsigned slot, const struct s
         return 0;
     size_pair_format(&sizes, limit_conflicts ? limit : reserve,
                      limit_conflicts ? terms->limit_bytes : terms->reserve_bytes);
-    slot_fault(ledger, slot, fault,
-               "it is in use with a %s of %s and %s was asked for; leave it unset to take the slot's own, change it "
-               "with cubudget limit, or choose another --slot",
-               limit_conflicts ? "limit" : "reserve",
-               limit_conflicts && limit == LEDGER_NO_LIMIT ? "none" : sizes.first, sizes.second);
+    fault_set(fault,
+              "it is in use with a %s of %s and %s was asked for; leave it unset to take the slot's own, change it "
+              "with cubudget limit, or choose another --slot",
+              limit_conflicts ? "limit" : "reserve", limit_conflicts && limit == LEDGER_NO_LIMIT ? "none" : sizes.first,
+              sizes.second);
     return -EEXIST;
 }
 

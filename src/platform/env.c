@@ -322,6 +322,8 @@ bool settings_unknown_next(size_t *at, char text[SETTINGS_UNKNOWN_BYTES])
     /* Of our own making: the tests' and what `cubudget run` leaves for its program. */
     static const char *const ours[] = {SETTINGS_WARNED, "CUBUDGET_TESTPOINT"};
     const char *names[VARIABLES + 1] = {0};
+    if (getenv(SETTINGS_WARNED) != NULL)
+        return false;
     for (size_t i = 0; i < VARIABLES; i++)
         names[i] = variables[i].name;
     for (; environ != NULL && environ[*at] != NULL; ++*at) {

@@ -58,8 +58,8 @@ int setting_read(const char *variable, const char *shown, const char *value, str
                  struct settings_fault *fault);
 
 /* A sentence about the next CUBUDGET_ variable that is none of ours, from environ[*at] on: a slip would otherwise be ignored in
- * silence. False: there is none. No heap. Nobody says them where SETTINGS_WARNED is set: `cubudget run` has done so then, for
- * all processes of its program. */
+ * silence. False: there is none, or SETTINGS_WARNED is set: `cubudget run` has told of them then, for all processes of its
+ * program. No heap. */
 #define SETTINGS_WARNED "CUBUDGET_WARNED"
 enum { SETTINGS_UNKNOWN_BYTES = 192 };
 bool settings_unknown_next(size_t *at, char text[SETTINGS_UNKNOWN_BYTES]);

@@ -51,25 +51,6 @@ static int file_open(const char *path, dev_t device, ino_t inode)
     return -ESTALE;
 }
 
-int liveness_byte_take(const char *path, dev_t device, ino_t inode, off_t byte)
-{
-    int descriptor = file_open(path, device, inode);
-    if (descriptor < 0)
-        return descriptor;
-    int result = byte_take(descriptor, byte);
-    if (result == 0)
-        return descriptor;
-    (void)close(descriptor);
-    return result;
-}
-
-void liveness_byte_give(int descriptor, off_t byte)
-{
-    struct flock lock = byte_lock(F_UNLCK, byte);
-    (void)fcntl(descriptor, F_OFD_SETLK, &lock);
-    (void)close(descriptor);
-}
-
 /* Takes the life byte and leaves it in a mapping alone. */
 static int life_take(const char *path, dev_t device, ino_t inode, off_t byte, void **page)
 {
@@ -158,4 +139,23 @@ void liveness_drop(struct liveness *held)
         (void)close(held->memory_descriptor);
     }
     *held = (struct liveness){.page = NULL, .memory_descriptor = -1};
+}
+
+int liveness_byte_take(const char *path, dev_t device, ino_t inode, off_t byte)
+{
+    int descriptor = file_open(path, device, inode);
+    if (descriptor < 0)
+        return descriptor;
+    int result = byte_take(descriptor, byte);
+    if (result == 0)
+        return descriptor;
+    (void)close(descriptor);
+    return result;
+}
+
+void liveness_byte_give(int descriptor, off_t byte)
+{
+    struct flock lock = byte_lock(F_UNLCK, byte);
+    (void)fcntl(descriptor, F_OFD_SETLK, &lock);
+    (void)close(descriptor);
 }

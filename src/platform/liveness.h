@@ -37,13 +37,13 @@ int liveness_hold(struct liveness *held, const char *path, dev_t device, ino_t i
  * closed, and perhaps opened again as something of its own, is left alone. */
 void liveness_drop(struct liveness *held);
 
+/* Whether some other file description holds that byte of the file open at `descriptor`: 1, 0 or -errno. Looks, never
+ * locks: a look that locked would make dead rows seem alive to others. */
+int liveness_look(int descriptor, off_t byte);
+
 /* Takes one byte alone on a descriptor, for as long as something takes: the descriptor; -EAGAIN: somebody holds it; -ESTALE; -errno.
  * liveness_byte_give takes it back, where a forked child has the descriptor too. */
 int liveness_byte_take(const char *path, dev_t device, ino_t inode, off_t byte);
 void liveness_byte_give(int descriptor, off_t byte);
-
-/* Whether some other file description holds that byte of the file open at `descriptor`: 1, 0 or -errno. Looks, never
- * locks: a look that locked would make dead rows seem alive to others. */
-int liveness_look(int descriptor, off_t byte);
 
 #endif
