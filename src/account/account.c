@@ -352,6 +352,7 @@ void account_attach(const struct driver *driver)
         nvml_prepare(); /* dlopen under the lock would wait for a constructor whose thread calls cuInit as well */
     claiming_take(account);
     if (atomic_load(&account->attached) == 0) {
+        biased_lock_prepare(&account->books);
         attach(account, driver);
         atomic_store_explicit(&account->attached, 1, memory_order_release);
     }
@@ -365,9 +366,9 @@ static void view_take(struct account *account, const struct account_device *devi
                       uint64_t *total_bytes)
 {
     struct ledger_view view;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     ledger_view(account->ledger, device->index, account->claim.slot, &view);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     *free_bytes = view.free_bytes;
     *total_bytes = view.total_bytes;
 }

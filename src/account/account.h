@@ -2,7 +2,7 @@
  * A process's own account: the row it holds in the ledger, what each pointer and context was charged, and the decision
  * whether a request may go to the driver. Called by the wrappers of src/interpose; calls src/ledger, src/platform, src/cuda.
  *
- * Synchronisation: one brief lock per process guards the row's cells and the maps; it lies, with all other state of being
+ * Synchronisation: one lock per process (biased_lock.h) guards the row's cells and the maps; it lies, with all other state of being
  * attached, in pages that a forked child finds wiped (MADV_WIPEONFORK), so that a child, however it was made, is unattached
  * and owes nothing. All functions are safe from any thread and keep errno. Tables come from mmap, never from the heap.
  *
@@ -83,6 +83,12 @@ uint32_t account_owner(const struct driver *driver);
  * shrunk. */
 bool account_freed(CUdeviceptr pointer);
 
+/* Around a driver's call that ends what has a handle (an array, a module, a library) and not an address. The driver may hand the
+ * handle out again before it has given the memory back, so that the charge is set aside meanwhile, under a number of its own
+ * (0: nothing is known by that handle); *gone* says whether the driver did as asked. */
+uint64_t account_ending(uint64_t handle);
+void account_ended(uint64_t handle, uint64_t aside, bool gone);
+
 /* Around a driver's call that may give memory back, and its books: +1 before, -1 after. Between the two the card says less than the
  * books, and no reading of both counts. */
 void account_leaving(int change);
@@ -128,7 +134,7 @@ void array_abandon(const struct array_charge *array);
 
 /* Around the driver's destroying one. A handle that is none of ours (an import) is left alone. */
 struct array_ending {
-    uint64_t handle;
+    uint64_t handle, aside;
     uint32_t owner;
     bool small;
     struct drift before;

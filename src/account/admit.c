@@ -141,9 +141,9 @@ static __attribute__((noinline)) bool admit_slowly(struct account *account, unsi
     int before = errno;
     while (verdict != LEDGER_FITS) {
         struct ledger *ledger = account->ledger;
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         bool again = patience_wait(&patience, ledger, verdict, room, bid->bytes);
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
         if (!again)
             break;
         if (account->ledger != ledger) /* moved meanwhile: a ticket is of the ledger that gave it */
@@ -156,9 +156,9 @@ static __attribute__((noinline)) bool admit_slowly(struct account *account, unsi
             account->bidding = false;
         }
         ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_REFUSAL);
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         refusal_say(account, device, bid->bytes, verdict, room);
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
     }
     errno = before;
     return verdict == LEDGER_FITS;

@@ -147,7 +147,7 @@ static void small_record(struct account *account, const struct array_charge *arr
         .kind = LEDGER_KIND_ARRAY,
         .uses = class_bits(array->bytes),
     };
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     struct array_sharer *sharer = sharer_of(account, charge);
     if (sharer == NULL)
         entry.bytes = BLOCK_BYTES; /* more contexts than anybody has: a block of its own */
@@ -158,14 +158,14 @@ static void small_record(struct account *account, const struct array_charge *arr
         sharer->charged_bytes += bytes;
     books_settle(account, charge->device, LEDGER_KIND_ARRAY, charge->bytes, bytes);
     ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     if (drift_end(account, &array->before, 0, &excess) != DRIFT_CLEAN || excess != -(int64_t)BLOCK_BYTES)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     sharer = sharer_find(account, charge->owner);
     if (sharer != NULL && charge->owner != OWNER_NONE)
         sharer_credit(account, sharer, BLOCK_BYTES);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 void array_record(const struct array_charge *array, uint64_t handle)
@@ -188,14 +188,15 @@ void array_ending_begin(uint64_t handle, struct array_ending *ending)
     *ending = (struct array_ending){.handle = handle};
     if (account == NULL)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *entry = allocmap_find(&account->allocations, handle);
     if (entry != NULL && entry->kind == LEDGER_KIND_ARRAY && entry->bytes == 0) {
         ending->small = true;
         ending->owner = entry->owner;
         device = entry->device;
     }
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
+    ending->aside = account_ending(handle);
     if (ending->small)
         drift_begin(account, device, &ending->before);
 }
@@ -206,14 +207,13 @@ void array_ending_end(const struct array_ending *ending, bool gone)
     int64_t excess = 0;
     if (account == NULL)
         return;
-    if (gone)
-        (void)account_freed(ending->handle);
+    account_ended(ending->handle, ending->aside, gone);
     if (!ending->small || drift_end(account, &ending->before, 0, &excess) != DRIFT_CLEAN || !gone ||
         excess != -(int64_t)BLOCK_BYTES)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     struct array_sharer *sharer = sharer_find(account, ending->owner);
     if (sharer != NULL && ending->owner != OWNER_NONE)
         sharer_credit(account, sharer, BLOCK_BYTES);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }

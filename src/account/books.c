@@ -21,9 +21,9 @@ static const struct allocation *context_adopt(const struct driver *driver, struc
 {
     CUdevice ordinal;
     struct allocation replaced;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     CUresult result = driver->cuCtxGetDevice(&ordinal);
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct account_device *device = result == CUDA_SUCCESS ? account_device_of(account, ordinal) : NULL;
     if (device == NULL)
         return NULL;
@@ -48,18 +48,18 @@ bool account_ask(const struct driver *driver, enum ledger_kind kind, uint64_t by
     *passes = true;
     if (account == NULL || bytes == 0 || driver->cuCtxGetCurrent(&handle) != CUDA_SUCCESS || handle == NULL)
         return false;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *context = allocmap_find(&account->contexts, (uintptr_t)handle);
     if (__builtin_expect(context == NULL, 0))
         context = context_adopt(driver, account, handle);
     if (context == NULL) {
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         return false;
     }
     *passes = false;
     *charge = (struct charge){.device = context->device, .kind = kind, .owner = context->owner, .bytes = bytes};
     bool granted = admit(account, charge->device, bytes);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return granted;
 }
 
@@ -68,7 +68,7 @@ bool books_context(const struct driver *driver, struct account *account, unsigne
     CUcontext handle = NULL;
     if (driver->cuCtxGetCurrent(&handle) != CUDA_SUCCESS || handle == NULL)
         return false;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *context = allocmap_find(&account->contexts, (uintptr_t)handle);
     if (context == NULL)
         context = context_adopt(driver, account, handle);
@@ -76,7 +76,7 @@ bool books_context(const struct driver *driver, struct account *account, unsigne
         *device = context->device;
         *owner = context->owner;
     }
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return context != NULL;
 }
 
@@ -86,10 +86,10 @@ uint32_t account_owner(const struct driver *driver)
     CUcontext handle = NULL;
     if (account == NULL || driver->cuCtxGetCurrent(&handle) != CUDA_SUCCESS || handle == NULL)
         return OWNER_NONE;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *context = allocmap_find(&account->contexts, (uintptr_t)handle);
     uint32_t owner = context != NULL ? context->owner : OWNER_NONE;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return owner;
 }
 
@@ -103,9 +103,9 @@ bool account_ask_device(CUdevice ordinal, enum ledger_kind kind, uint64_t bytes,
     *passes = false;
     *charge =
         (struct charge){.device = account_number(account, device), .kind = kind, .owner = OWNER_NONE, .bytes = bytes};
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     bool granted = admit(account, charge->device, bytes);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return granted;
 }
 
@@ -191,14 +191,27 @@ static void entry_supersede(struct account *account, const struct allocation *re
         (void)allocmap_insert(&account->reused, &fresh, &none);
 }
 
+/* The place for an entry of that pointer, to be filled in; `spare` where there is no memory for one. */
+static inline struct allocation *entry_enter(struct account *account, uint64_t pointer, struct allocation *spare)
+{
+    bool fresh;
+    struct allocation *entry = allocmap_enter(&account->allocations, pointer, &fresh);
+    if (__builtin_expect(entry == NULL, 0)) {
+        log_line(LOG_WARN, "no memory for the books: an allocation stays charged until its context ends");
+        spare->pointer = pointer;
+        return spare;
+    }
+    if (__builtin_expect(!fresh, 0)) {
+        struct allocation replaced = *entry;
+        entry_supersede(account, &replaced); /* changes other tables only */
+    }
+    return entry;
+}
+
 static void entry_remember(struct account *account, const struct allocation *entry)
 {
-    struct allocation replaced;
-    int result = allocmap_insert(&account->allocations, entry, &replaced);
-    if (result == 1)
-        entry_supersede(account, &replaced);
-    else if (result < 0)
-        log_line(LOG_WARN, "no memory for the books: an allocation stays charged until its context ends");
+    struct allocation spare;
+    *entry_enter(account, entry->pointer, &spare) = *entry;
 }
 
 void books_remember(struct account *account, const struct allocation *entry)
@@ -208,16 +221,13 @@ void books_remember(struct account *account, const struct allocation *entry)
 
 void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, unsigned pool)
 {
-    struct allocation entry = {
-        .pointer = pointer,
-        .bytes = bytes,
-        .owner = OWNER_NONE,
-        .device = account->pool[pool].device,
-        .kind = LEDGER_KIND_POOL,
-        .uses = (uint16_t)pool,
-    };
+    struct allocation spare, *entry = entry_enter(account, pointer, &spare);
+    entry->bytes = bytes;
+    entry->owner = OWNER_NONE;
+    entry->device = account->pool[pool].device;
+    entry->kind = LEDGER_KIND_POOL;
+    entry->uses = (uint16_t)pool;
     account->pool[pool].live++;
-    entry_remember(account, &entry);
 }
 
 void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t actual_bytes)
@@ -228,20 +238,18 @@ void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t a
         return;
     bool small = charge->kind == LEDGER_KIND_LINEAR && actual_bytes <= SMALL_BYTES;
     uint64_t cost = linear_cost(actual_bytes);
-    struct allocation entry = {
-        .pointer = pointer,
-        .bytes = small ? 0 : cost,
-        .owner = charge->owner,
-        .device = (uint8_t)charge->device,
-        .kind = (uint8_t)charge->kind,
-    };
-    brief_lock_take(&account->books);
-    entry_remember(account, &entry);
+    biased_lock_take(&account->books);
+    struct allocation spare, *entry = entry_enter(account, pointer, &spare);
+    entry->bytes = small ? 0 : cost;
+    entry->owner = charge->owner;
+    entry->device = (uint8_t)charge->device;
+    entry->kind = (uint8_t)charge->kind;
+    entry->uses = 0;
     if (small)
-        cost = block_enter(account, &entry);
+        cost = block_enter(account, entry);
     books_settle(account, charge->device, charge->kind, charge->bytes, cost);
     ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     TESTPOINT("alloc.recorded");
 }
 
@@ -251,11 +259,11 @@ void account_imported(CUdeviceptr pointer)
     struct allocation entry;
     if (account == NULL)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     account->foreign = true;
     if (allocmap_remove(&account->allocations, pointer, &entry))
         entry_supersede(account, &entry);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 void account_abandon(const struct charge *charge)
@@ -263,9 +271,9 @@ void account_abandon(const struct charge *charge)
     struct account *account = account_get();
     if (account == NULL)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     books_settle(account, charge->device, charge->kind, charge->bytes, 0);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 /* --- freeing ---------------------------------------------------------------------------------------------------------- */
@@ -287,12 +295,12 @@ int account_freeing(CUdeviceptr pointer)
     struct account *account = account_get();
     if (account == NULL || __builtin_expect(!atomic_load_explicit(&account->measured, memory_order_relaxed), 1))
         return 0;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     struct allocation *entry = allocmap_find(&account->allocations, pointer);
     if (entry != NULL && entry->kind != LEDGER_KIND_POOL)
         entry->uses = ENTRY_LEAVING;
     (void)atomic_fetch_add(&account->leaving, 1);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return 1;
 }
 
@@ -304,7 +312,7 @@ bool account_freed(CUdeviceptr pointer)
     TESTPOINT("free.driver_returned");
     if (account == NULL)
         return false;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     bool noted = account->reused.count != 0 && free_is_noted(account, pointer);
     if (!noted && allocmap_remove(&account->allocations, pointer, &entry)) {
         entry_credit(account, &entry);
@@ -312,9 +320,49 @@ bool account_freed(CUdeviceptr pointer)
         pooled = entry.kind == LEDGER_KIND_POOL;
     } else if (!noted)
         handles_buffer_freed(account, pointer);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     TESTPOINT("free.credited");
     return pooled;
+}
+
+/* --- what has a handle ------------------------------------------------------------------------------------------------- */
+
+#define ASIDE (1ULL << 63) /* no address and no handle: those of user space are lower */
+
+/* The entry stays in the table, so that the end of its context still finds it. */
+uint64_t account_ending(uint64_t handle)
+{
+    struct account *account = account_get();
+    struct allocation entry, replaced;
+    uint64_t aside = 0;
+    if (account == NULL)
+        return 0;
+    biased_lock_take(&account->books);
+    if (allocmap_remove(&account->allocations, handle, &entry)) {
+        aside = entry.pointer = ASIDE | ++account->next_aside;
+        (void)allocmap_insert(&account->allocations, &entry, &replaced); /* into a table that has just lost one */
+    }
+    biased_lock_give(&account->books);
+    return aside;
+}
+
+void account_ended(uint64_t handle, uint64_t aside, bool gone)
+{
+    struct account *account = account_get();
+    struct allocation entry;
+    if (account == NULL)
+        return;
+    biased_lock_take(&account->books);
+    bool known = aside != 0 && allocmap_remove(&account->allocations, aside, &entry);
+    if (known && gone) {
+        entry_credit(account, &entry);
+        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+    } else if (known) {
+        entry.pointer = handle;
+        entry_remember(account, &entry);
+    } else if (gone)
+        handles_buffer_freed(account, handle);
+    biased_lock_give(&account->books);
 }
 
 /* --- the end of an owner ------------------------------------------------------------------------------------------------ */

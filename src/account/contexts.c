@@ -73,10 +73,10 @@ bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, 
     if (primary && primary_is_active(driver, ordinal))
         return true;
     reading_begin(account, device, context);
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     uint64_t bytes = overhead_predict(account, device);
     context->counts = admit(account, account_number(account, device), bytes);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     context->charge =
         (struct charge){.device = account_number(account, device), .kind = LEDGER_KIND_CONTEXT, .bytes = bytes};
     if (!context->counts) {
@@ -96,14 +96,14 @@ static void context_charge_settle(struct account *account, struct account_device
     enum drift_state state = drift_end(account, &context->reading, context->charge.bytes, &excess);
     uint64_t measured = overhead_measure(device, &context->before, state, (int64_t)context->charge.bytes + excess);
     uint64_t bytes = measured != 0 ? measured : context->charge.bytes;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     /* What others are told to expect comes from processes that hold nothing else there: another thread's frees meanwhile
      * would make it too little, and it is the least that is kept. */
     if (measured != 0 && ledger_committed(account->ledger, account->claim.row, device->index) == context->charge.bytes)
         ledger_context_cost_seen(account->ledger, device->index, measured);
     books_settle(account, context->charge.device, LEDGER_KIND_CONTEXT, context->charge.bytes, bytes);
     context_remember(account, device, handle, bytes, primary);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 void context_end(struct context_charge *context, CUresult result, CUcontext handle, bool primary)
@@ -121,11 +121,11 @@ void context_end(struct context_charge *context, CUresult result, CUcontext hand
             account_abandon(&context->charge);
         }
     } else if (result == CUDA_SUCCESS) {
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
         if (allocmap_find(&account->contexts, (uintptr_t)handle) == NULL)
             context_remember(account, device, handle, 0, primary); /* made by a route we do not follow */
         device->primary = handle;
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
     }
     brief_lock_give(&account->making);
 }
@@ -138,7 +138,7 @@ void context_ending_begin(CUcontext handle, CUdevice ordinal, struct context_end
         return;
     brief_lock_take(&account->making);
     ending->locked = true;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (handle == NULL) {
         struct account_device *device = account_device_of(account, ordinal);
         ending->handle = device != NULL ? device->primary : NULL;
@@ -146,7 +146,7 @@ void context_ending_begin(CUcontext handle, CUdevice ordinal, struct context_end
     const struct allocation *context = allocmap_find(&account->contexts, (uintptr_t)ending->handle);
     account->ending = context != NULL ? context->owner : OWNER_NONE;
     atomic_store(&account->measured, true); /* from now on a free says so before, and is not taken for the end's */
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 static void context_close(struct account *account, CUcontext handle)
@@ -168,11 +168,11 @@ void context_ending_end(struct context_ending *ending, bool ended)
     if (account == NULL || !ending->locked)
         return;
     TESTPOINT("context.ended");
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (ended && ending->handle != NULL)
         context_close(account, ending->handle);
     account->ending = OWNER_NONE;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     brief_lock_give(&account->making);
 }
 
@@ -187,12 +187,12 @@ bool context_use(CUcontext handle, int change)
     bool gone = false;
     if (account == NULL)
         return false;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     struct allocation *context = allocmap_find(&account->contexts, (uintptr_t)handle);
     if (context != NULL) {
         context->uses = (uint16_t)(context->uses + change);
         gone = context->uses == 0;
     }
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return gone;
 }

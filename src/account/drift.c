@@ -19,11 +19,11 @@ void account_leaving(int change)
 
 static struct ledger_held held_now(struct account *account, unsigned device)
 {
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     struct ledger_held held = ledger_held(account->ledger, account->claim.row, account->device[device].index);
     if (!reservoirs_are_settled(account, device)) /* charged more than it holds, and landed */
         held.in_flight_bytes = UINT64_MAX;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return held;
 }
 
@@ -56,10 +56,10 @@ void drift_look(struct account *account, unsigned device, struct drift *now)
 void drift_begin(struct account *account, unsigned device, struct drift *before)
 {
     before->own_changes = DRIFT_ANY_CHANGES;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     bool alone = account->measuring++ == 0;
     before->measurement = ++account->measurements;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     drift_read(account, device, 0, before);
     if (before->committed_bytes != 0) /* before a process holds anything, none of its frees can spoil a reading */
         atomic_store(&account->measured, true);
@@ -73,10 +73,10 @@ enum drift_state drift_end(struct account *account, const struct drift *before, 
     struct drift after = {.state = before->state};
     if (before->state == DRIFT_CLEAN)
         drift_read(account, before->device, in_flight_bytes, &after);
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     account->measuring--;
     bool alone = account->measurements == before->measurement;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     if (after.state == DRIFT_CLEAN && !alone)
         after.state = DRIFT_BUSY;
     if (after.state == DRIFT_CLEAN && before->own_changes != DRIFT_ANY_CHANGES &&

@@ -35,9 +35,9 @@ static bool charges_move(struct account *account, const struct opening *opening,
 {
     struct ledger *before = account->ledger;
     struct ledger_claim claim;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (account->bidding) {
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         return false;
     }
     claim = account->claim;
@@ -51,7 +51,7 @@ static bool charges_move(struct account *account, const struct opening *opening,
     ledger_counts_copy(before, claim.row, opening->ledger, opening->claim.row);
     account->ledger = opening->ledger;
     account->claim = opening->claim;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     ledger_row_release(before, &claim);
     ledger_drop(account->ledger_before);
     account->ledger_before = before;
@@ -108,9 +108,9 @@ void account_tick(void)
     if (driver != NULL && pools_hold()) /* what came free at no call that we know of, or where no call comes any more */
         pools_correct(driver);
     implicit_follow(account);
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     handles_look(account);
     ledger_row_touch(account->ledger, account->claim.row);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     errno = before;
 }

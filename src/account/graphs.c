@@ -113,14 +113,14 @@ void graph_instantiated(const struct driver *driver, CUgraph graph, CUgraphExec 
     graph_sum(driver, account, graph, &sums, 0);
     if (!sums.any)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     for (unsigned i = 0; i < account->devices; i++) {
         struct allocation entry = {.pointer = key_of(instance, i), .bytes = sum_most(&sums.device[i])};
         entry.owner = uploaded ? account->graph_epoch[i] + 1 : 0;
         if (entry.bytes != 0)
             (void)allocmap_insert(&account->instances, &entry, &replaced);
     }
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     atomic_store_explicit(&account->graphs_allocate, true, memory_order_release);
 }
 
@@ -130,11 +130,11 @@ void graph_ending_begin(CUgraphExec instance, struct graph_ending *ending)
     ending->count = 0;
     if (account == NULL || !atomic_load_explicit(&account->graphs_allocate, memory_order_acquire))
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     for (unsigned i = 0; i < account->devices; i++)
         if (allocmap_remove(&account->instances, key_of(instance, i), &ending->entries[ending->count]))
             ending->count++;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 void graph_ending_end(const struct graph_ending *ending, bool destroyed)
@@ -143,10 +143,10 @@ void graph_ending_end(const struct graph_ending *ending, bool destroyed)
     struct allocation replaced;
     if (account == NULL || destroyed || ending->count == 0)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     for (unsigned i = 0; i < ending->count; i++)
         (void)allocmap_insert(&account->instances, &ending->entries[i], &replaced);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 bool graphs_allocate(void)
@@ -166,12 +166,12 @@ void graphs_trimmed(const struct driver *driver, CUdevice ordinal)
     unsigned device = account_number(account, known);
     struct reservoir *reservoir = &account->graph[device];
     reservoir_correct(driver, account, reservoir);
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (reservoir->calls == 0) { /* what is left is live, and counts until the next trim */
         account->graph_epoch[device]++;
         reservoir->bound_bytes = reservoir->charged_bytes;
     }
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 /* How much a device's graph memory may grow, if an instance of that many bytes is backed; `entry` NULL: not launched yet. Under
@@ -190,7 +190,7 @@ static uint64_t growth_of(const struct reservoir *reservoir, const struct alloca
 static bool device_begin(const struct driver *driver, struct account *account, unsigned device, CUgraphExec instance,
                          uint64_t bytes, struct graph_call *call)
 {
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     struct reservoir *reservoir = &account->graph[device];
     struct allocation *entry = allocmap_find(&account->instances, key_of(instance, device));
     if (entry != NULL)
@@ -198,13 +198,13 @@ static bool device_begin(const struct driver *driver, struct account *account, u
     uint64_t growth = growth_of(reservoir, entry, bytes, account->graph_epoch[device]);
     bool granted = growth == 0 || admit_at_once(account, device, growth);
     if (!granted) {
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         account_leaving(+1);
         if (driver->cuDeviceGraphMemTrim != NULL &&
             driver->cuDeviceGraphMemTrim(account->device[device].ordinal) == CUDA_SUCCESS)
             graphs_trimmed(driver, account->device[device].ordinal);
         account_leaving(-1);
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
         entry = allocmap_find(&account->instances, key_of(instance, device));
         growth = growth_of(reservoir, entry, bytes, account->graph_epoch[device]);
         granted = growth == 0 || admit(account, device, growth);
@@ -221,7 +221,7 @@ static bool device_begin(const struct driver *driver, struct account *account, u
         call->growth_bytes[device] = growth;
         call->seen[device] = reservoir_enter(reservoir, growth);
     }
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     TESTPOINT("graph.charged");
     return granted;
 }
@@ -238,9 +238,9 @@ bool graph_begin(const struct driver *driver, CUgraphExec instance, CUgraph grap
     for (unsigned i = 0; i < account->devices; i++) {
         uint64_t bytes = sum_most(&sums.device[i]);
         call->counts[i] = false;
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
         bool takes = bytes != 0 || allocmap_find(&account->instances, key_of(instance, i)) != NULL;
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         if (takes && !device_begin(driver, account, i, instance, bytes, call)) {
             graph_end(driver, call, CUDA_SUCCESS);
             return false;
@@ -261,9 +261,9 @@ void graph_end(const struct driver *driver, const struct graph_call *call, CUres
             continue;
         struct reservoir *reservoir = &account->graph[i];
         uint64_t reserved = reservoir_read(driver, account, reservoir);
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
         bool settled = reservoir_leave(account, reservoir, call->growth_bytes[i], call->seen[i], reserved);
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         if (result == CUDA_ERROR_OUT_OF_MEMORY && driver->cuDeviceGraphMemTrim != NULL) {
             (void)driver->cuDeviceGraphMemTrim(account->device[i].ordinal);
             graphs_trimmed(driver, account->device[i].ordinal);

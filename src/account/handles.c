@@ -189,13 +189,13 @@ bool handle_record(const struct charge *charge, uint64_t handle)
     TESTPOINT("handle.driver_returned");
     if (account == NULL)
         return false;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     books_settle(account, charge->device, charge->kind, charge->bytes, charge->bytes);
     ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
     memory_name name = handle != 0 ? memory_add(&account->handles, charge->device, charge->bytes) : 0;
     if (name != 0)
         value_enter(account, handle, name);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     TESTPOINT("handle.recorded");
     if (name == 0)
         log_line(LOG_WARN, "no memory for the books: memory of cuMemCreate stays charged until its process ends");
@@ -208,10 +208,10 @@ void handle_forget(uint64_t handle)
     struct allocation value;
     if (account == NULL)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (allocmap_remove(&account->handles.values, handle, &value))
         references_drop(account, value.bytes, value.owner);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 memory_name handle_release_begin(uint64_t handle)
@@ -219,9 +219,9 @@ memory_name handle_release_begin(uint64_t handle)
     struct account *account = account_get();
     if (account == NULL)
         return 0;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     memory_name name = value_name(&account->handles, handle);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return name;
 }
 
@@ -231,14 +231,14 @@ void handle_release_end(memory_name name, uint64_t handle, bool released)
     if (account == NULL || name == 0 || !released)
         return;
     TESTPOINT("handle.released");
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     struct allocation *value = allocmap_find(&account->handles.values, handle);
     if (value != NULL && value->bytes == name) {
         if (--value->owner == 0)
             allocmap_drop(&account->handles.values, value);
         references_drop(account, name, 1);
     }
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     TESTPOINT("handle.credited");
 }
 
@@ -259,7 +259,7 @@ struct mapping_begun handle_map_begin(uint64_t handle, CUdeviceptr address, size
     struct mapping_begun begun = {0};
     if (account == NULL || address == 0)
         return begun;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     memory_name name = value_name(&account->handles, handle);
     struct memory *memory = memory_of(&account->handles, name);
     if (memory != NULL) {
@@ -271,7 +271,7 @@ struct mapping_begun handle_map_begin(uint64_t handle, CUdeviceptr address, size
             mapping_fill(entry, bytes, name);
     } else
         begun.stale = allocmap_find(&account->handles.mapped, address) != NULL;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return begun;
 }
 
@@ -303,12 +303,12 @@ void handle_map_end(const struct mapping_begun *begun, CUdeviceptr address, size
     struct account *account = account_get();
     if (account == NULL || (mapped && !begun->stale) || (!mapped && begun->name == 0))
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (mapped)
         mapping_replace(account, begun, address, bytes);
     else
         mapping_refused(account, begun, address);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 /* Ends the mapping at an address; returns how long it was, 0 where we know of none. */
@@ -342,12 +342,12 @@ void handle_unmapped(CUdeviceptr address, size_t bytes)
     if (account == NULL)
         return;
     TESTPOINT("handle.unmapped");
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     while (address < end && (length = mapping_remove(account, address)) != 0)
         address += length;
     if (address < end && account->handles.mapped.count != 0)
         mappings_remove(account, address, end);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 /* --- retaining ------------------------------------------------------------------------------------------------------------ */
@@ -372,10 +372,10 @@ memory_name handle_retain_begin(CUdeviceptr address)
     struct account *account = account_get();
     if (account == NULL)
         return 0;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     memory_name name = mapping_name(&account->handles.mapped, address);
     reference_take(&account->handles, name);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return name;
 }
 
@@ -385,14 +385,14 @@ static void reference_end(memory_name name, uint64_t handle, bool held)
     struct account *account = account_get();
     if (account == NULL || (name == 0 && !held))
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (name == 0 && (name = value_name(&account->handles, handle)) != 0)
         reference_take(&account->handles, name);
     if (!held)
         references_drop(account, name, 1);
     else if (name != 0)
         value_enter(account, handle, name);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 void handle_retain_end(memory_name name, uint64_t handle, bool retained)
@@ -454,10 +454,10 @@ memory_name handle_export_begin(uint64_t handle)
     struct account *account = account_get();
     if (account == NULL)
         return 0;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     memory_name name = value_name(&account->handles, handle);
     reference_take(&account->handles, name);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return name;
 }
 
@@ -467,11 +467,11 @@ void handle_export_end(memory_name name, const struct shareable *shareable, bool
     if (account == NULL || name == 0)
         return;
     int before = errno;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (exported)
         export_add(account, name, shareable);
     references_drop(account, name, 1);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     errno = before;
 }
 
@@ -481,12 +481,12 @@ memory_name handle_import_begin(const struct shareable *shareable)
     memory_name name = 0;
     if (account == NULL)
         return 0;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     struct export *export = export_find(&account->handles, shareable);
     if (export != NULL && (!shareable->is_descriptor || export_is_open(export)))
         name = export->name;
     reference_take(&account->handles, name);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return name;
 }
 
@@ -499,9 +499,9 @@ void handle_import_end(memory_name name, uint64_t handle, bool imported)
         return;
     }
     handle_forget(handle);
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     account->foreign = true;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 /* --- external memory ------------------------------------------------------------------------------------------------------- */
@@ -522,12 +522,12 @@ static void holder_end(const struct driver *driver, bool buffer, memory_name nam
     if (account == NULL || (name == 0 && !held))
         return;
     uint32_t owner = account_owner(driver);
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (held)
         holder_enter(account, buffer ? &account->handles.buffers : &account->handles.externals, pointer, name, owner);
     else
         references_drop(account, name, 1);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 void external_import_end(const struct driver *driver, memory_name name, uint64_t external, bool imported,
@@ -537,11 +537,11 @@ void external_import_end(const struct driver *driver, memory_name name, uint64_t
     holder_end(driver, false, name, external, imported);
     if (account == NULL || !imported)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     struct export *export = export_find(&account->handles, taken);
     if (export != NULL)
         export_close(account, export);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 memory_name external_destroy_begin(uint64_t external)
@@ -549,10 +549,10 @@ memory_name external_destroy_begin(uint64_t external)
     struct account *account = account_get();
     if (account == NULL)
         return 0;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *there = allocmap_find(&account->handles.externals, external);
     memory_name name = there != NULL ? there->bytes : 0;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return name;
 }
 
@@ -562,11 +562,11 @@ void external_destroy_end(memory_name name, uint64_t external, bool destroyed)
     struct allocation removed;
     if (account == NULL || name == 0 || !destroyed)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *there = allocmap_find(&account->handles.externals, external);
     if (there != NULL && there->bytes == name && allocmap_remove(&account->handles.externals, external, &removed))
         references_drop(account, name, 1);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 memory_name external_buffer_begin(uint64_t external)
@@ -574,11 +574,11 @@ memory_name external_buffer_begin(uint64_t external)
     struct account *account = account_get();
     if (account == NULL)
         return 0;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *there = allocmap_find(&account->handles.externals, external);
     memory_name name = there != NULL ? there->bytes : 0;
     reference_take(&account->handles, name);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return name;
 }
 

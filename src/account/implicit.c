@@ -72,22 +72,22 @@ static bool reading_is_due(struct account *account)
 
 void implicit_follow(struct account *account)
 {
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     bool due = !account->foreign && reading_is_due(account);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     for (unsigned device = 0; due && device < account->devices; device++) {
         struct drift now;
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
         bool used = device_is_used(account, device);
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         if (!used)
             continue;
         drift_look(account, device, &now);
         if (now.state != DRIFT_CLEAN)
             continue;
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
         if (charge_follow(account, device, &now))
             account->implicit.rest = 0; /* look again soon: loading goes on */
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
     }
 }

@@ -57,9 +57,9 @@ bool measured_extend(struct measured_charge *measured, uint64_t bytes)
     struct charge *charge = &measured->charge;
     if (account == NULL || bytes <= charge->bytes)
         return true;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     bool granted = admit(account, charge->device, bytes - charge->bytes);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     if (granted)
         charge->bytes = bytes;
     return granted;
@@ -78,7 +78,7 @@ void measured_record(const struct measured_charge *measured, uint64_t handle, ui
     };
     if (account == NULL)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     struct allocation *there =
         charge->kind == LEDGER_KIND_CONTEXT ? allocmap_find(&account->allocations, handle) : NULL;
     if (there != NULL)
@@ -88,7 +88,7 @@ void measured_record(const struct measured_charge *measured, uint64_t handle, ui
         ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
     }
     books_settle(account, charge->device, charge->kind, charge->bytes, bytes);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 /* --- what is added to a context ----------------------------------------------------------------------------------------- */
@@ -131,10 +131,10 @@ uint64_t stacks_cost(const struct driver *driver, size_t bytes)
     uint64_t all = account != NULL ? stacks_total(driver, account, bytes, &device, &owner) : UINT64_MAX;
     if (all == UINT64_MAX)
         return 0;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *held = allocmap_find(&account->allocations, context_key(owner, CONTEXT_STACKS));
     uint64_t held_bytes = held != NULL ? held->bytes : 0;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return all > held_bytes ? all - held_bytes : 0;
 }
 
@@ -146,13 +146,13 @@ void stacks_lowered(const struct driver *driver, size_t bytes)
     uint64_t all = account != NULL ? stacks_total(driver, account, bytes, &device, &owner) : UINT64_MAX;
     if (all == UINT64_MAX)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     struct allocation *held = allocmap_find(&account->allocations, context_key(owner, CONTEXT_STACKS));
     if (held != NULL && held->bytes > all) {
         books_credit(account, device, LEDGER_KIND_CONTEXT, held->bytes - all);
         held->bytes = all;
     }
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 /* --- libraries ------------------------------------------------------------------------------------------------------------ */
@@ -173,7 +173,7 @@ void green_remember(CUcontext context, CUdevice ordinal)
     struct allocation replaced;
     if (device == NULL)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *primary = allocmap_find(&account->contexts, (uintptr_t)device->primary);
     if (primary != NULL) {
         struct allocation alias = {.pointer = (uintptr_t)context,
@@ -183,7 +183,7 @@ void green_remember(CUcontext context, CUdevice ordinal)
                                    .uses = 1};
         (void)allocmap_insert(&account->contexts, &alias, &replaced);
     }
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 bool green_find(CUcontext context, CUdevice *ordinal)
@@ -191,11 +191,11 @@ bool green_find(CUcontext context, CUdevice *ordinal)
     struct account *account = account_get();
     if (account == NULL)
         return false;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *alias = allocmap_find(&account->contexts, (uintptr_t)context);
     if (alias != NULL)
         *ordinal = account->device[alias->device].ordinal;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return alias != NULL;
 }
 
@@ -205,9 +205,9 @@ void green_forget(CUcontext context)
     struct allocation alias;
     if (account == NULL)
         return;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     (void)allocmap_remove(&account->contexts, (uintptr_t)context, &alias);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
 }
 
 bool measured_ask_primary(CUdevice ordinal, uint64_t bytes, struct measured_charge *measured, bool *passes)
@@ -217,10 +217,10 @@ bool measured_ask_primary(CUdevice ordinal, uint64_t bytes, struct measured_char
     *passes = true;
     if (device == NULL)
         return false;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *primary = allocmap_find(&account->contexts, (uintptr_t)device->primary);
     uint32_t owner = primary != NULL ? primary->owner : OWNER_NONE;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     if (owner == OWNER_NONE)
         return false;
     unsigned number = account_number(account, device);

@@ -71,12 +71,12 @@ bool pool_learn(CUmemoryPool handle, int location_type, int location_id)
         return true;
     bool on_device = location_type == CU_MEM_LOCATION_TYPE_DEVICE;
     const struct account_device *device = on_device ? account_device_of(account, location_id) : NULL;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (device == NULL)
         known = pool_note_foreign(account, (uintptr_t)handle);
     else
         known = pool_number(account, (uintptr_t)handle, account_number(account, device)) != ACCOUNT_POOLS;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     if (!known)
         log_line(LOG_WARN,
                  "this process has %d pools of device memory; one more cannot be held to the budget and is refused",
@@ -97,11 +97,11 @@ static void pool_forget(struct account *account, struct reservoir *pool)
 /* The pool of a handle; NULL: it is none of ours. */
 static struct reservoir *pool_lookup(struct account *account, CUmemoryPool handle)
 {
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     const struct allocation *known = allocmap_find(&account->pools, (uintptr_t)handle);
     struct reservoir *pool =
         known != NULL && known->bytes != POOL_FOREIGN ? pool_of(account, (unsigned)known->bytes) : NULL;
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     return pool;
 }
 
@@ -128,9 +128,9 @@ enum pool_fate pool_retire(const struct driver *driver, CUmemoryPool handle)
     if (reserved == 0 || reserved == UINT64_MAX || driver->cuMemPoolSetAttribute == NULL ||
         driver->cuDeviceGetMemPool == NULL || driver->cuDeviceGetDefaultMemPool == NULL ||
         driver->cuDeviceSetMemPool == NULL) {
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
         pool_forget(account, pool);
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         return POOL_GOES;
     }
     atomic_store_explicit(&pool->retired, true, memory_order_release);
@@ -238,9 +238,9 @@ static void pool_wait(struct account *account, const struct reservoir *pool)
     static const struct timespec nap = {.tv_nsec = 20000}; /* an allocation takes microseconds */
     while (__builtin_expect(pool->alone, 0)) {
         int before = errno;
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
         errno = before;
     }
 }
@@ -261,12 +261,12 @@ static bool growth_charge(const struct driver *driver, struct account *account, 
         return true;
     }
     if (pool->charged_bytes != 0 && driver->cuMemPoolTrimTo != NULL) {
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         account_leaving(+1);
         (void)driver->cuMemPoolTrimTo((CUmemoryPool)(uintptr_t)pool->handle, 0);
         reservoir_correct(driver, account, pool);
         account_leaving(-1);
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
     }
     bool granted = admit(account, pool->device, *growth);
     if (granted)
@@ -283,22 +283,22 @@ bool pool_begin(const struct driver *driver, CUmemoryPool handle, CUdevice ordin
     if (device == NULL || bytes == 0 || handle == NULL)
         return true;
     bytes = bytes > UINT64_MAX - UNIT_BYTES ? bytes : (bytes + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES;
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     call->pool = pool_number(account, (uintptr_t)handle, account_number(account, device));
     if (call->pool >= ACCOUNT_POOLS) { /* foreign, or one too many */
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         return call->pool == POOL_FOREIGN;
     }
     struct reservoir *pool = pool_of(account, call->pool);
     if (__builtin_expect(atomic_load_explicit(&pool->retired, memory_order_relaxed), 0)) {
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         call->retired = true;
         return true;
     }
     call->counts = growth_charge(driver, account, pool, bytes, &call->growth_bytes);
     if (call->counts)
         call->seen = reservoir_enter(pool, call->growth_bytes);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     TESTPOINT("pool.charged");
     return call->counts;
 }
@@ -312,13 +312,13 @@ bool pool_end(const struct driver *driver, const struct pool_call *call, CUresul
     TESTPOINT("pool.driver_returned");
     struct reservoir *pool = pool_of(account, call->pool);
     uint64_t reserved = reservoir_read(driver, account, pool);
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     if (call->growth_bytes == 0)
         pool->alone = false;
     if (__builtin_expect(result != CUDA_SUCCESS && reserved == UINT64_MAX, 0)) {
         reservoir_refused(account, pool, call->growth_bytes);
         pool_forget_unused(account, pool);
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         return true;
     }
     uint64_t before = pool->charged_bytes - call->growth_bytes;
@@ -328,7 +328,7 @@ bool pool_end(const struct driver *driver, const struct pool_call *call, CUresul
         books_pool_pointer(account, pointer, (bytes + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES, call->pool);
         ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
     }
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     if (!settled)
         reservoir_correct(driver, account, pool);
     return !grew_unasked;
@@ -339,12 +339,12 @@ bool pool_end(const struct driver *driver, const struct pool_call *call, CUresul
 /* Destroys a retired pool of which nothing is left. One thread does: the one that forgets it. */
 static void pool_bury(const struct driver *driver, struct account *account, struct reservoir *pool)
 {
-    brief_lock_take(&account->books);
+    biased_lock_take(&account->books);
     bool goes = atomic_load(&pool->retired) && pool->live == 0 && pool->calls == 0 && pool->charged_bytes == 0;
     CUmemoryPool handle = (CUmemoryPool)(uintptr_t)pool->handle;
     if (goes)
         pool_forget(account, pool);
-    brief_lock_give(&account->books);
+    biased_lock_give(&account->books);
     if (goes && driver->cuMemPoolDestroy != NULL)
         (void)driver->cuMemPoolDestroy(handle);
 }
@@ -357,9 +357,9 @@ void pools_correct(const struct driver *driver)
     unsigned high = atomic_load_explicit(&account->pools_high, memory_order_acquire);
     for (unsigned i = 0; i < high; i++) {
         struct reservoir *pool = pool_of(account, i);
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
         bool charged = pool->charged_bytes != 0;
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         if (charged)
             reservoir_correct(driver, account, pool);
         if (__builtin_expect(atomic_load_explicit(&pool->retired, memory_order_relaxed), 0))

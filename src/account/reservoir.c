@@ -95,14 +95,14 @@ void reservoir_correct(const struct driver *driver, struct account *account, str
         uint64_t reserved = ended ? 0 : reservoir_read(driver, account, reservoir);
         if (reserved == UINT64_MAX)
             return;
-        brief_lock_take(&account->books);
+        biased_lock_take(&account->books);
         bool busy = reservoir->calls != 0 || (ended && reservoir->live != 0);
         bool stable = atomic_load_explicit(&reservoir->changes, memory_order_relaxed) == seen;
         if (!busy && stable)
             charge_follow(account, reservoir, reserved);
         if (reservoir->calls != 0) /* the last of them may have asked before what made us ask: it asks again */
             atomic_fetch_add_explicit(&reservoir->changes, 1, memory_order_release);
-        brief_lock_give(&account->books);
+        biased_lock_give(&account->books);
         if (busy || stable)
             return;
     }

@@ -1,7 +1,7 @@
 /*
  * All state of being attached, in one place that a forked child finds wiped. Private to src/account.
  *
- * `books` is the brief lock of account.h: some tens of nanoseconds at a time, never across a driver's call or a sleep.
+ * `books` is the lock of account.h, lent to the thread that mostly takes it: some tens of nanoseconds at a time, never across a driver's call or a sleep.
  * `making` lets one thread at a time make or end a context and is held across that driver call. `claiming` is held while
  * locks on the ledger's file are taken, by the fork handler too. Order: claiming, making, books.
  */
@@ -14,6 +14,7 @@
 #include "account/handles.h"
 #include "account/reservoir.h"
 #include "ledger/ledger.h"
+#include "platform/biased_lock.h"
 #include "platform/futex.h"
 
 /* A GPU as this process numbers it. */
@@ -48,7 +49,8 @@ struct implicit {
 
 struct account {
     _Atomic(uint32_t) attached;
-    struct brief_lock books, making, claiming;
+    struct biased_lock books;
+    struct brief_lock making, claiming;
     /* Under books: */
     bool bidding; /* a thread's bid stands in the row's cell between two of its looks: nobody else may bid there */
     struct ledger *ledger; /* replaced by account_tick alone */
@@ -70,7 +72,8 @@ struct account {
     struct implicit implicit;
     bool foreign; /* memory of others was imported; never false again */
     uint32_t next_owner;
-    uint32_t ending; /* the owner that the driver may be ending just now; OWNER_NONE: none */
+    uint64_t next_aside; /* numbers of charges whose handle is being ended */
+    uint32_t ending;     /* the owner that the driver may be ending just now; OWNER_NONE: none */
     /* Written while attaching or under claiming: */
     struct ledger *ledger_before; /* unmapped at the next move: a thread may still be reaping in it */
     bool stranded;                /* the ledger is gone and no other could be had: said once */

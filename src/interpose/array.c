@@ -124,36 +124,41 @@ CUresult cuMipmappedArrayCreate(CUmipmappedArray *mipmap, const CUDA_ARRAY3D_DES
 
 /* --- destroying --------------------------------------------------------------------------------------------------------- */
 
-CUresult cuArrayDestroy(CUarray array)
+typedef CUresult ending_call(const struct driver *driver, void *handle);
+
+static CUresult array_end(void *handle, ending_call *call)
 {
     const struct driver *driver = driver_get();
     struct array_ending ending;
-    if (driver == NULL || driver->cuArrayDestroy == NULL)
+    if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
-        return driver->cuArrayDestroy(array);
-    array_ending_begin((uintptr_t)array, &ending);
+        return call(driver, handle);
+    array_ending_begin((uintptr_t)handle, &ending);
     account_leaving(!ending.small);
-    CUresult result = driver->cuArrayDestroy(array);
+    CUresult result = call(driver, handle);
     array_ending_end(&ending, result == CUDA_SUCCESS);
     account_leaving(-!ending.small);
     gate_leave();
     return result;
 }
 
+static CUresult call_destroy(const struct driver *driver, void *handle)
+{
+    return driver->cuArrayDestroy != NULL ? driver->cuArrayDestroy(handle) : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+CUresult cuArrayDestroy(CUarray array)
+{
+    return array_end(array, call_destroy);
+}
+
+static CUresult call_destroy_mipmap(const struct driver *driver, void *handle)
+{
+    return driver->cuMipmappedArrayDestroy != NULL ? driver->cuMipmappedArrayDestroy(handle) : CUDA_ERROR_NOT_SUPPORTED;
+}
+
 CUresult cuMipmappedArrayDestroy(CUmipmappedArray mipmap)
 {
-    const struct driver *driver = driver_get();
-    struct array_ending ending;
-    if (driver == NULL || driver->cuMipmappedArrayDestroy == NULL)
-        return CUDA_ERROR_NOT_INITIALIZED;
-    if (!gate_enter())
-        return driver->cuMipmappedArrayDestroy(mipmap);
-    array_ending_begin((uintptr_t)mipmap, &ending);
-    account_leaving(!ending.small);
-    CUresult result = driver->cuMipmappedArrayDestroy(mipmap);
-    array_ending_end(&ending, result == CUDA_SUCCESS);
-    account_leaving(-!ending.small);
-    gate_leave();
-    return result;
+    return array_end(mipmap, call_destroy_mipmap);
 }

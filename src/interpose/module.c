@@ -109,20 +109,33 @@ CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
     return module_load(&(struct loading){.module = module, .image = image}, call_load_fat, image_cost);
 }
 
-CUresult cuModuleUnload(CUmodule module)
+typedef CUresult unloading_call(const struct driver *driver, void *handle);
+
+/* A module or a library goes, with what it was charged. */
+static CUresult code_unload(void *handle, unloading_call *call)
 {
     const struct driver *driver = driver_get();
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
-        return driver->cuModuleUnload(module);
+        return call(driver, handle);
     account_leaving(+1);
-    CUresult result = driver->cuModuleUnload(module);
-    if (result == CUDA_SUCCESS)
-        (void)account_freed((uintptr_t)module);
+    uint64_t aside = account_ending((uintptr_t)handle);
+    CUresult result = call(driver, handle);
+    account_ended((uintptr_t)handle, aside, result == CUDA_SUCCESS);
     account_leaving(-1);
     gate_leave();
     return result;
+}
+
+static CUresult call_unload(const struct driver *driver, void *handle)
+{
+    return driver->cuModuleUnload(handle);
+}
+
+CUresult cuModuleUnload(CUmodule module)
+{
+    return code_unload(module, call_unload);
 }
 
 /* --- libraries -------------------------------------------------------------------------------------------------------------- */
@@ -200,18 +213,12 @@ CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_optio
     return library_load(&loading, call_library_file, cost_of_file);
 }
 
+static CUresult call_library_unload(const struct driver *driver, void *handle)
+{
+    return driver->cuLibraryUnload != NULL ? driver->cuLibraryUnload(handle) : CUDA_ERROR_NOT_SUPPORTED;
+}
+
 CUresult cuLibraryUnload(CUlibrary library)
 {
-    const struct driver *driver = driver_get();
-    if (driver == NULL || driver->cuLibraryUnload == NULL)
-        return CUDA_ERROR_NOT_SUPPORTED;
-    if (!gate_enter())
-        return driver->cuLibraryUnload(library);
-    account_leaving(+1);
-    CUresult result = driver->cuLibraryUnload(library);
-    if (result == CUDA_SUCCESS)
-        (void)account_freed((uintptr_t)library);
-    account_leaving(-1);
-    gate_leave();
-    return result;
+    return code_unload(library, call_library_unload);
 }

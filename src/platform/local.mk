@@ -1,5 +1,6 @@
 # The platform layer; libplatform_testpoints.la is the same with the crash tests' named points built in.
 platform_sources = \
+    src/platform/biased_lock.c src/platform/biased_lock.h \
     src/platform/card.c src/platform/card.h \
     src/platform/env.c src/platform/env.h \
     src/platform/futex.c src/platform/futex.h \

@@ -141,24 +141,10 @@ static void all_families_from_three_processes(void **state)
             assert_int_equal(client_end(&clients[i], 0), 0);
 }
 
-/* Without arrays: with them, in some runs, the card held 2 to 44 MiB more than the budget for a moment (docs/ARCHITECTURE.md,
- * "What is known to be wrong"). FAMILIES_ONLY=0x7fe runs all of them at once. */
-static void every_family_but_arrays(void **state)
-{
-    setenv("FAMILIES_ONLY", "0x67e", 0);
-    all_families_from_three_processes(state);
-}
-
-static int families_forget(void **state)
-{
-    unsetenv("FAMILIES_ONLY");
-    return stage_teardown(state);
-}
-
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(every_family_but_arrays, stage_setup, families_forget),
+        cmocka_unit_test_setup_teardown(all_families_from_three_processes, stage_setup, stage_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

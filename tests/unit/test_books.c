@@ -347,6 +347,38 @@ static void array_give(uint64_t handle)
     array_ending_end(&ending, true);
 }
 
+/* The driver may hand a handle out again before it has given the memory back: both are charged until the call has returned. */
+static void handle_is_used_again_while_its_array_is_destroyed(void **state)
+{
+    (void)state;
+    struct array_ending ending;
+    array_take(0x1000, 3 * BLOCK);
+    array_ending_begin(0x1000, &ending);
+    array_take(0x1000, 5 * BLOCK);
+    assert_int_equal(used(), 2 * PREDICTED + 8 * BLOCK);
+    array_ending_end(&ending, true);
+    assert_int_equal(used(), 2 * PREDICTED + 5 * BLOCK);
+    array_give(0x1000);
+    assert_int_equal(used(), 2 * PREDICTED);
+}
+
+/* A driver that refuses leaves the array what it was; a context that ends takes one along that is being destroyed. */
+static void array_stays_charged_where_it_is_not_destroyed(void **state)
+{
+    (void)state;
+    struct array_ending ending;
+    array_take(0x1000, 3 * BLOCK);
+    array_ending_begin(0x1000, &ending);
+    array_ending_end(&ending, false);
+    assert_int_equal(used(), 2 * PREDICTED + 3 * BLOCK);
+    array_ending_begin(0x1000, &ending);
+    context_destroy(first);
+    assert_int_equal(used(), PREDICTED);
+    array_ending_end(&ending, false);
+    assert_int_equal(used(), PREDICTED);
+    assert_int_equal(context_make(first), CUDA_SUCCESS);
+}
+
 /* Eight of 200 KiB are taken to fill a block, and what was charged stays until the last is gone. */
 static void small_arrays_are_packed_where_the_card_cannot_say(void **state)
 {
@@ -447,6 +479,8 @@ int main(void)
         BOOKS(named_device_is_charged),
         BOOKS(too_much_is_refused),
         BOOKS(uses_of_a_context_are_counted),
+        BOOKS(handle_is_used_again_while_its_array_is_destroyed),
+        BOOKS(array_stays_charged_where_it_is_not_destroyed),
         BOOKS(small_arrays_are_packed_where_the_card_cannot_say),
         BOOKS(block_stays_charged_while_arrays_may_lie_in_it),
         BOOKS(end_of_a_context_frees_its_arrays_and_more),
