@@ -12,12 +12,7 @@
 #include <sys/stat.h>
 #include <cmocka.h>
 
-#include "integration/stage.h"
-
-static void books_agree(struct stage *stage)
-{
-    assert_int_equal(stage_used(stage) + stage_dead(stage), stage_witness_used(stage));
-}
+#include "integration/books_agree.h"
 
 static void program_sees_its_budget(void **state)
 {

@@ -91,7 +91,7 @@ byte wants[N], slots[N];
 byte budget = BUDGET, reserve1 = RESERVE1, promised1 = RESERVE1;
 bit has_reserves = (RESERVE0 + RESERVE1 > 0);
 
-#define RESERVE(slot) ((slot) == 0 -> RESERVE0 : reserve1)
+#define RESERVE(slot)  ((slot) == 0 -> RESERVE0 : reserve1)
 #define PROMISED(slot) ((slot) == 0 -> RESERVE0 : promised1)
 #define LIMIT(slot)   ((slot) == 0 -> LIMIT0 : 100)
 
@@ -106,21 +106,48 @@ bit has_reserves = (RESERVE0 + RESERVE1 > 0);
 #define USED_ALL(slot)      (USED(0, slot) + USED(1, slot) + USED(2, slot))
 #endif
 #define KEPT(slot)          (USED_ALL(slot) > PROMISED(slot) -> USED_ALL(slot) : PROMISED(slot))
-#define LATE_IS_SAFE        (!late || HELD_ALL <= LOWERED)
 #define SAFE \
     (HELD_ALL <= BUDGET && USED_ALL(0) <= LIMIT0 && (S == 1 || KEPT(0) + KEPT(1) <= BUDGET))
 
+#if LOWERED != BUDGET
+#define LATE_IS_SAFE (!late || HELD_ALL <= LOWERED)
+#define LATE_NOTE    late = (budget != BUDGET)
+#else
+#define LATE_IS_SAFE true
+#define LATE_NOTE    skip
+#endif
+
+/* The budget is read with a look's judgement, after the bid was published. */
+#ifdef BROKEN_BUDGET_READ_FIRST
+#define NOW_BUDGET read_budget
+#else
+#define NOW_BUDGET budget
+#endif
+
+/* Whether there are reserves at all is read before the rows. */
+#if RAISED != RESERVE1
+#define SUMS_BY_SLOT h
+#else
+#define SUMS_BY_SLOT true
+#endif
+
 /* --- one look -------------------------------------------------------------------------------------------------------- */
 
+/*
+ * An access to what is shared and the computing on it until the next access are one atomic step: nobody else sees or
+ * changes a process's own variables, so steps among them would add states and nothing that could be found. A process's
+ * own committed bytes are changed by nobody else and may be read with any of its steps.
+ */
 #ifdef BROKEN_COMMITTED_READ_FIRST
 #define READ_FIRST  c = committed[i]
 #define READ_SECOND d_step { b = bid[i]; o = (b != 0 && ticket[i] < tick -> b : 0); s = NOT_SETTLED }
+#define READ_OTHERS skip
 #else
-#define READ_FIRST                                                                                                    \
-    b = bid[i];                                                                                                       \
+#define READ_FIRST  b = bid[i]
+#define READ_OTHERS                                                                                                    \
     if                                                                                                                \
-    :: b != 0 -> d_step { o = (ticket[i] < tick -> b : 0); s = settled[i] }                                           \
-    :: else -> s = NOT_SETTLED                                                                                        \
+    :: d_step { b != 0 -> o = (ticket[i] < tick -> b : 0); s = settled[i] }                                           \
+    :: b == 0                                                                                                         \
     fi
 #define READ_SECOND c = committed[i]
 #endif
@@ -136,76 +163,33 @@ bit has_reserves = (RESERVE0 + RESERVE1 > 0);
 #endif
 #endif
 
-inline look()
-{
-    d_step {
-        c_all[0] = 0; b_all[0] = 0; o_all[0] = 0; dead = 0;
-#if S == 2
-        c_all[1] = 0; b_all[1] = 0; o_all[1] = 0;
-#endif
-        h = has_reserves; high = rows_high; i = 0
-    }
-    do
-    :: i >= high -> break
-    :: i < high && i == row -> d_step { c_all[slot] = c_all[slot] + committed[i]; i++ }
-    :: i < high && i != row ->
-        READ_FIRST;
-        READ_SECOND;
-#ifndef CLAIMS
-        d_step { /* tags never change here */
-            if
-            :: s != NOT_SETTLED && c == s -> b = 0; o = 0 /* granted, and in the committed bytes already */
-            :: else
-            fi;
-            c_all[SLOT(tag[i])] = c_all[SLOT(tag[i])] + c;
-            b_all[SLOT(tag[i])] = b_all[SLOT(tag[i])] + b;
-            o_all[SLOT(tag[i])] = o_all[SLOT(tag[i])] + o;
-            b = 0; c = 0; o = 0; s = 0; i++
-        }
+#ifdef CLAIMS
+#define HIGH high
 #else
-        if
-        :: s != NOT_SETTLED && c == s -> d_step { b = 0; o = 0 } /* granted, and in the committed bytes already */
-        :: else
-        fi;
-        if
-        :: b == 0 && c == 0
-        :: else ->
-            t = tag[i];
-            d_step {
-                if
-                :: STATE(t) == LIVE ->
-                    c_all[SLOT(t)] = c_all[SLOT(t)] + c;
-                    b_all[SLOT(t)] = b_all[SLOT(t)] + b;
-                    o_all[SLOT(t)] = o_all[SLOT(t)] + o
-                :: else
-                fi
-            }
-            if
-            :: STATE(t) == ORPHANED || STATE(t) == DYING -> READ_DEAD
-            :: else
-            fi
-        fi;
-        d_step { b = 0; c = 0; o = 0; s = 0; t = 0; i++ }
+#define HIGH ROWS
 #endif
-    od
-}
+
+#define TALLY(slot)                                                                                                    \
+    c_all[slot] = c_all[slot] + c;                                                                                    \
+    b_all[slot] = b_all[slot] + b;                                                                                    \
+    o_all[slot] = o_all[slot] + o
+#define NEXT_ROW                                                                                                       \
+    b = 0; c = 0; o = 0; s = 0; i = (i + 1 == row -> i + 2 : i + 1)
 
 #define FITS           0
 #define OVER           1
 #define BEHIND_OLDER   2
 #define BEHIND_YOUNGER 3
 
-/* The budget is read in the look, after the bid was published. */
-#ifdef BROKEN_BUDGET_READ_FIRST
-#define NOW_BUDGET read_budget
-#else
-#define NOW_BUDGET budget
-#endif
-
 /* j: the judgement; seen, own: what two looks that agree must have seen alike. */
 inline judge()
 {
     d_step {
+#ifdef CLAIMS
+        c_all[slot] = c_all[slot] + (row < high -> committed[row] : 0);
+#else
+        c_all[slot] = c_all[slot] + committed[row];
+#endif
         need_c = dead + c_all[0] + n;
         need_o = o_all[0];
         need_b = b_all[0];
@@ -219,7 +203,7 @@ inline judge()
         need_b = need_c + need_b;
 #if S == 2 && !defined(BROKEN_RESERVE_IGNORED)
         if
-        :: h ->
+        :: SUMS_BY_SLOT ->
             need_c = need_c + LESS(RESERVE(1 - slot), c_all[1 - slot]);
             need_o = need_o + LESS(RESERVE(1 - slot), c_all[1 - slot] + o_all[1 - slot]);
             need_b = need_b + LESS(RESERVE(1 - slot), c_all[1 - slot] + b_all[1 - slot])
@@ -258,8 +242,61 @@ inline judge()
 #if S == 2
         c_all[1] = 0; b_all[1] = 0; o_all[1] = 0;
 #endif
-        i = 0; high = 0
+        i = (row == 0 -> 1 : 0); high = 0
     }
+}
+
+/* One look and the judgement on it. Between looks all sums are 0 and i is the first row of another (judge sees to both). */
+inline look()
+{
+#if RAISED != RESERVE1
+    h = has_reserves;
+#endif
+#ifdef CLAIMS
+    d_step { high = rows_high; i = (row == 0 -> 1 : 0) }
+#endif
+    do
+    :: atomic { i >= HIGH -> judge() } break
+    :: atomic { i < HIGH -> READ_FIRST }
+        READ_OTHERS;
+#ifndef CLAIMS
+        atomic {
+            READ_SECOND;
+            d_step { /* tags never change here */
+                if
+                :: s != NOT_SETTLED && c == s -> b = 0; o = 0 /* granted, and in the committed bytes already */
+                :: else
+                fi;
+                TALLY(SLOT(tag[i]));
+                NEXT_ROW
+            }
+        }
+#else
+        atomic {
+            READ_SECOND;
+            if
+            :: s != NOT_SETTLED && c == s -> d_step { b = 0; o = 0 } /* granted, and in the committed bytes already */
+            :: else
+            fi
+        }
+        if
+        :: b == 0 && c == 0
+        :: else ->
+            atomic {
+                t = tag[i];
+                if
+                :: STATE(t) == LIVE -> d_step { TALLY(SLOT(t)) }
+                :: else
+                fi
+            }
+            if
+            :: STATE(t) == ORPHANED || STATE(t) == DYING -> READ_DEAD
+            :: else
+            fi
+        fi;
+        d_step { NEXT_ROW; t = 0 }
+#endif
+    od
 }
 
 #ifdef BROKEN_SETTLED_NOT_TAKEN_BACK
@@ -270,21 +307,29 @@ inline judge()
 
 /* --- one request: looks until it is answered ----------------------------------------------------------------------------- */
 
+#define GRANT d_step { committed[row] = committed[row] + n; assert(SAFE && LATE_IS_SAFE) }
 #ifdef BROKEN_BID_CLEARED_FIRST
-#define COMMIT bid[row] = 0; d_step { committed[row] = committed[row] + n; assert(SAFE && LATE_IS_SAFE) }
+#define COMMIT                                                                                                         \
+    atomic { j == FITS -> bid[row] = 0 }                                                                              \
+    atomic { GRANT; got = 1 }
 #else
-#define COMMIT settled[row] = committed[row] + n; d_step { committed[row] = committed[row] + n; assert(SAFE && LATE_IS_SAFE) }; bid[row] = 0
+#define COMMIT                                                                                                         \
+    atomic { j == FITS -> settled[row] = committed[row] + n }                                                         \
+    GRANT;                                                                                                            \
+    atomic { bid[row] = 0; got = 1 }
 #endif
 
 inline request()
 {
-    d_step { tick = NO_TICKET; before = 0; before_own = 0; agree = 0; got = 0; standing = 0; read_budget = budget }
+    d_step { tick = NO_TICKET; before = 0; before_own = 0; agree = 0; got = 0; standing = 0 }
+#ifdef BROKEN_BUDGET_READ_FIRST
+    read_budget = budget;
+#endif
     do
     :: tick != NO_TICKET && !standing && !peeked -> /* who knows of rivals peeks first */
         d_step { before = 0; before_own = 0 }
         do
         :: look();
-            judge();
             if
             :: j == BEHIND_OLDER -> break
             :: j == FITS || j == BEHIND_YOUNGER -> break
@@ -304,33 +349,30 @@ inline request()
         d_step { peeked = 0; before = 0; before_own = 0 }
 #ifdef BROKEN_LOOK_BEFORE_BID
         look();
-        judge();
         if
-        :: j == FITS -> COMMIT; got = 1; break
-        :: else
+        :: COMMIT; break
+        :: j != FITS
         fi;
 #endif
         if
         :: standing
-        :: !standing -> d_step { ticket[row] = tick; UNSETTLE; bid[row] = n; late = (budget != BUDGET) }
+        :: d_step { !standing -> ticket[row] = tick; UNSETTLE; bid[row] = n; LATE_NOTE }
         fi;
         do
         :: look();
-            judge();
             if
-            :: j == FITS -> COMMIT; got = 1; break
-            :: j == OVER && agree -> bid[row] = 0; break
+            :: COMMIT; break
+            :: atomic { j == OVER && agree -> bid[row] = 0 } break
             :: j == OVER && !agree
 #ifdef GIVE_UP
             :: j == OVER && !agree -> d_step { bid[row] = 0; standing = 0; j = BEHIND_OLDER }; break
 #endif
-            :: j >= BEHIND_OLDER && tick == NO_TICKET ->
-                d_step { tick = next_ticket; next_ticket++ }
+            :: d_step { j >= BEHIND_OLDER && tick == NO_TICKET -> tick = next_ticket; next_ticket++ }
                 ticket[row] = tick
 #ifdef BROKEN_ALL_WITHDRAW
-            :: j >= BEHIND_OLDER && tick != NO_TICKET -> d_step { bid[row] = 0; standing = 0 }; break
+            :: d_step { j >= BEHIND_OLDER && tick != NO_TICKET -> bid[row] = 0; standing = 0 } break
 #else
-            :: j == BEHIND_OLDER && tick != NO_TICKET -> d_step { bid[row] = 0; standing = 0 }; break
+            :: d_step { j == BEHIND_OLDER && tick != NO_TICKET -> bid[row] = 0; standing = 0 } break
             :: j == BEHIND_YOUNGER && tick != NO_TICKET -> standing = 1; break
 #endif
             fi
@@ -343,7 +385,7 @@ inline request()
 progress_answered:
     skip;
     d_step {
-        tick = NO_TICKET; before = 0; before_own = 0; agree = 0; j = 0; standing = 0; peeked = 0; h = 0; read_budget = 0;
+        tick = NO_TICKET; before = 0; before_own = 0; agree = 0; j = 0; standing = 0; peeked = 0;
         answered++; granted = granted + got
     }
 }
@@ -402,10 +444,18 @@ inline release()
 
 proctype process(byte me)
 {
-    byte row = me, slot, n, i, high, tick = NO_TICKET, b, c, o, s, t, dead, seen, before, before_own, need_c, need_o, need_b, j;
+    byte row = me, slot, n, i = (me == 0 -> 1 : 0), high, tick = NO_TICKET, b, c, o, s, t, dead, seen, before, before_own, need_c, need_o, need_b, j;
     byte c_all[S], b_all[S], o_all[S];
+    bit agree, got, standing, peeked;
+#ifdef BROKEN_BUDGET_READ_FIRST
     byte read_budget;
-    bit agree, got, standing, peeked, h, late;
+#endif
+#if LOWERED != BUDGET
+    bit late;
+#endif
+#if RAISED != RESERVE1
+    bit h;
+#endif
     {
         d_step { slot = slots[me]; n = wants[me] }
 #ifdef CLAIMS
@@ -451,20 +501,41 @@ proctype mover()
 /* --- terms that change ---------------------------------------------------------------------------------------------------- */
 
 #ifdef BROKEN_RAISE_WITHOUT_BIDS
-#define OTHERS_BIDS 0
+#define BIDS_COUNT 0
 #else
-#define OTHERS_BIDS 1
+#define BIDS_COUNT 1
 #endif
 
+#if RAISED != RESERVE1
+/* A look at all rows by somebody who has none. */
+inline look_from_outside()
+{
+    do
+    :: i >= ROWS -> break
+    :: atomic { i < ROWS -> READ_FIRST }
+        READ_OTHERS;
+        atomic {
+            READ_SECOND;
+            d_step {
+                if
+                :: s != NOT_SETTLED && c == s -> b = 0
+                :: else
+                fi;
+                c_all[SLOT(tag[i])] = c_all[SLOT(tag[i])] + c;
+                b_all[SLOT(tag[i])] = b_all[SLOT(tag[i])] + BIDS_COUNT * b;
+                b = 0; c = 0; o = 0; s = 0; i++
+            }
+        }
+    od
+}
+
 /* Publishes, looks, and keeps the promise or takes it back. */
-#if S == 2
 proctype raiser()
 {
-    byte row = NOBODY, slot = 1, i, high, tick = NO_TICKET, b, c, o, s, t, dead, others, own;
-    byte c_all[S], b_all[S], o_all[S];
-    bit h;
+    byte i, tick = NO_TICKET, b, c, o, s, others, own;
+    byte c_all[S], b_all[S];
 #ifdef BROKEN_RAISE_LOOKS_FIRST
-    look();
+    look_from_outside();
     has_reserves = 1;
     reserve1 = RAISED;
 #else
@@ -472,15 +543,15 @@ proctype raiser()
     has_reserves = 1;
 #endif
     reserve1 = RAISED;
-    look();
+    look_from_outside();
 #ifdef BROKEN_RAISE_FLAG_LATE
     has_reserves = 1;
 #endif
 #endif
     skip; /* Spin does not jump from a loop into a d_step */
     d_step {
-        others = c_all[0] + OTHERS_BIDS * b_all[0];
-        others = dead + (others > RESERVE0 -> others : RESERVE0);
+        others = c_all[0] + b_all[0];
+        others = (others > RESERVE0 -> others : RESERVE0);
         own = c_all[1] + b_all[1];
         own = (own > RAISED -> own : RAISED);
         if
