@@ -41,7 +41,11 @@ enum {
     LEDGER_LIFE_BYTE = 0,                /* + row: held while the process lives */
     LEDGER_MEMORY_BYTE = LEDGER_ROWS,    /* + row: held while the driver's descriptors can be */
     LEDGER_LOCK_BYTES = 2 * LEDGER_ROWS, /* gc takes all of them before it unlinks */
+    LEDGER_WATCH_BYTE = 2 * LEDGER_ROWS, /* + device: shared by who wants to hear of its pressure */
     LEDGER_TERMS_BYTE = 3 * LEDGER_ROWS, /* held by who changes limits, reserves or budgets, while he does */
+
+    LEDGER_LEVELS = 16, /* levels in one word of history */
+    LEDGER_HISTORY = 4, /* full words of it before the current one */
 };
 
 /* What a charge is for. Numbers are part of the layout: new kinds go to the end. */
@@ -157,7 +161,12 @@ struct ledger_device {
     LEDGER_ATOMIC(uint32_t) compute_capability; /* 10 * major + minor */
     uint8_t uuid[LEDGER_UUID_BYTES];
     char name[LEDGER_NAME_BYTES];
-    uint64_t reserved[6];
+    /* Kept while somebody watches: a count of the changes of level in the upper half (a futex), and the levels of the last
+     * 16 in the lower, two bits each, the newest lowest. */
+    LEDGER_ATOMIC(uint64_t) pressure;
+    LEDGER_ATOMIC(uint64_t) pressure_before[LEDGER_HISTORY]; /* what it was at the end of each 16 changes */
+    LEDGER_ATOMIC(uint32_t) watchers; /* 0: nobody watches; else how often somebody began to since the last 0 */
+    uint32_t reserved_word;
     LEDGER_ATOMIC(uint64_t) budget_before; /* the highest budget that was lowered; 0: none was */
 };
 

@@ -20,9 +20,9 @@ static void charge_follow(struct account *account, struct reservoir *reservoir, 
     if (reserved_bytes == charged)
         return;
     if (reserved_bytes < charged)
-        books_credit(account, reservoir->device, kind, charged - reserved_bytes);
+        books_credit(account, reservoir->purse, kind, charged - reserved_bytes);
     else
-        books_settle(account, reservoir->device, kind, 0, reserved_bytes - charged); /* grew by a way we do not see */
+        books_settle(account, reservoir->purse, kind, 0, reserved_bytes - charged); /* grew by a way we do not see */
     reservoir->charged_bytes = reserved_bytes;
     atomic_fetch_add_explicit(&reservoir->changes, 1, memory_order_release);
 }
@@ -35,7 +35,7 @@ bool reservoir_leave(struct account *account, struct reservoir *reservoir, uint6
                  atomic_load_explicit(&reservoir->changes, memory_order_relaxed) == seen;
     if (__builtin_expect(alone && reserved_bytes >= before, 1)) { /* nearly always: all of it or none */
         if (bytes != 0 || reserved_bytes != before)
-            books_settle(account, reservoir->device, (enum ledger_kind)reservoir->kind, bytes, reserved_bytes - before);
+            books_settle(account, reservoir->purse, (enum ledger_kind)reservoir->kind, bytes, reserved_bytes - before);
         reservoir->charged_bytes = reserved_bytes;
         reservoir->dirty = false;
         atomic_fetch_add_explicit(&reservoir->changes, 1, memory_order_release);
@@ -43,7 +43,7 @@ bool reservoir_leave(struct account *account, struct reservoir *reservoir, uint6
     }
     reservoir->dirty = true;
     if (bytes != 0)
-        books_settle(account, reservoir->device, (enum ledger_kind)reservoir->kind, bytes, bytes);
+        books_settle(account, reservoir->purse, (enum ledger_kind)reservoir->kind, bytes, bytes);
     atomic_fetch_add_explicit(&reservoir->changes, 1, memory_order_release);
     if (alone)
         charge_follow(account, reservoir, reserved_bytes);
@@ -52,7 +52,7 @@ bool reservoir_leave(struct account *account, struct reservoir *reservoir, uint6
 
 static bool is_settled(const struct reservoir *reservoir, unsigned device)
 {
-    return reservoir->device != device || (reservoir->calls == 0 && !reservoir->dirty);
+    return purse_device(reservoir->purse) != device || (reservoir->calls == 0 && !reservoir->dirty);
 }
 
 bool reservoirs_are_settled(const struct account *account, unsigned device)
@@ -68,7 +68,7 @@ void reservoir_refused(struct account *account, struct reservoir *reservoir, uin
 {
     reservoir->calls--;
     if (bytes != 0)
-        books_settle(account, reservoir->device, (enum ledger_kind)reservoir->kind, bytes, 0);
+        books_settle(account, reservoir->purse, (enum ledger_kind)reservoir->kind, bytes, 0);
     reservoir->charged_bytes -= bytes;
     atomic_fetch_add_explicit(&reservoir->changes, 1, memory_order_release);
 }
@@ -79,7 +79,7 @@ uint64_t reservoir_read(const struct driver *driver, const struct account *accou
     CUresult result = CUDA_ERROR_NOT_SUPPORTED;
     if (reservoir->kind == LEDGER_KIND_GRAPH) {
         if (driver->cuDeviceGetGraphMemAttribute != NULL)
-            result = driver->cuDeviceGetGraphMemAttribute(account->device[reservoir->device].ordinal,
+            result = driver->cuDeviceGetGraphMemAttribute(account->device[purse_device(reservoir->purse)].ordinal,
                                                           CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &bytes);
     } else if (driver->cuMemPoolGetAttribute != NULL)
         result = driver->cuMemPoolGetAttribute((CUmemoryPool)(uintptr_t)reservoir->handle,

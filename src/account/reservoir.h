@@ -31,7 +31,7 @@ struct reservoir {
     bool alone;     /* the one call under way counts on room that another could take: nobody else may begin */
     bool dirty;     /* charged more than it may hold, until it is asked again */
     uint32_t live;  /* pointers handed out; of pools */
-    uint8_t device; /* as this process numbers them */
+    uint16_t purse; /* who pays for it: state.h */
     uint8_t kind;   /* LEDGER_KIND_POOL or LEDGER_KIND_GRAPH */
 };
 

@@ -246,6 +246,7 @@ static inline void bid_commit(struct ledger *ledger, struct ledger_cell *cell, s
     cell_change(cell);
     word_raise(&layout_device(ledger, bid->device)->peak_bytes, device_peak);
     word_raise(&layout_slot(ledger, bid->slot)->peak_bytes[bid->device], slot_peak);
+    pressure_touch(ledger, bid->device);
 }
 
 /* The look of nearly every request, reading the same in the same order as rows_sum but keeping less: nobody else bids, no
@@ -424,6 +425,8 @@ void ledger_settle(struct ledger *ledger, unsigned row, unsigned device, uint64_
                               bytes_less(word_of(&cell->committed_bytes), charged_bytes - actual_bytes),
                               memory_order_release);
     cell_change(cell);
+    if (__builtin_expect(actual_bytes < charged_bytes, 0))
+        pressure_touch(ledger, device);
 }
 
 void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
@@ -439,6 +442,7 @@ void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_
         atomic_store_explicit(&cell->in_flight_bytes, left, memory_order_release);
     atomic_store_explicit(&cell->committed_bytes, left, memory_order_release);
     cell_change(cell);
+    pressure_touch(ledger, device);
     TESTPOINT("credit.done");
 }
 
@@ -462,6 +466,7 @@ void ledger_commit_unasked(struct ledger *ledger, unsigned row, unsigned device,
     if (asker.slot < LEDGER_SLOTS)
         word_raise(&layout_slot(ledger, asker.slot)->peak_bytes[device],
                    first.own.committed < second.own.committed ? first.own.committed : second.own.committed);
+    pressure_touch(ledger, device);
 }
 
 void ledger_kind_add(struct ledger *ledger, unsigned row, unsigned device, enum ledger_kind kind, int64_t bytes)

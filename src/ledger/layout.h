@@ -83,6 +83,14 @@ static inline uint64_t layout_limit(const struct ledger *ledger, unsigned slot)
     return limit != 0 ? limit : LEDGER_NO_LIMIT;
 }
 
+/* What is held of a device has changed. Nearly always nobody watches, and it costs a load. The store of the change may not be
+ * seen yet by somebody who begins to watch now: he waits for that (watch.c). */
+static inline void pressure_touch(struct ledger *ledger, unsigned device)
+{
+    if (__builtin_expect(atomic_load_explicit(&layout_device(ledger, device)->watchers, memory_order_relaxed) != 0, 0))
+        ledger_pressure_publish(ledger, device);
+}
+
 /* --- tags ---------------------------------------------------------------------------------------------------------- */
 
 static inline enum ledger_row_state tag_state(uint64_t tag)

@@ -252,6 +252,47 @@ void ledger_view(struct ledger *ledger, unsigned device, unsigned slot, struct l
 uint64_t ledger_context_cost(struct ledger *ledger, unsigned device);
 void ledger_context_cost_seen(struct ledger *ledger, unsigned device, uint64_t bytes);
 
+/* --- pressure: watch.c -------------------------------------------------------------------------------------------- */
+
+/* A device's level of pressure (enum pressure_level) by what live rows hold now. */
+unsigned ledger_pressure_level(const struct ledger *ledger, unsigned device);
+
+/* Makes the published level the one there is, counts the change and wakes who waits. Whoever changes what is held, or the
+ * budget, calls it where somebody watches; safe from anywhere. */
+void ledger_pressure_publish(struct ledger *ledger, unsigned device);
+
+/* The same for every device. */
+void ledger_pressure_publish_all(struct ledger *ledger);
+
+/* Somebody who wants changes to be counted: as long as he lives, and no longer. 0; -ESTALE; -ENOTSUP; -errno. */
+struct ledger_watch {
+    void *page; /* its file description shares the device's watch byte */
+    unsigned device;
+};
+int ledger_watch_begin(struct ledger *ledger, unsigned device, struct ledger_watch *watch);
+void ledger_watch_end(struct ledger *ledger, struct ledger_watch *watch);
+
+/* Where all who watched are gone, however they went: nobody does. Now and then, by anybody. */
+void ledger_watch_prune(struct ledger *ledger);
+
+/* The published level and the count of changes, modulo 2^32. */
+struct ledger_pressure {
+    uint32_t generation;
+    unsigned level;
+};
+struct ledger_pressure ledger_pressure_read(const struct ledger *ledger, unsigned device);
+
+/* The level that change `generation` made, of the last 64 at least; -1: it is not known any more. */
+int ledger_pressure_told(const struct ledger *ledger, unsigned device, uint32_t generation);
+
+/* Sleeps while the count of changes is `generation`, at most timeout_ms. Woken by a change, or for nothing. */
+void ledger_pressure_sleep(struct ledger *ledger, unsigned device, uint32_t generation, uint32_t timeout_ms);
+void ledger_pressure_wake(struct ledger *ledger, unsigned device);
+
+/* A device's uuid. / The index of the device of that uuid (NULL: of the first there is), or -ENODEV. */
+void ledger_device_uuid(const struct ledger *ledger, unsigned device, uint8_t uuid[LEDGER_UUID_BYTES]);
+int ledger_device_find(const struct ledger *ledger, const uint8_t uuid[LEDGER_UUID_BYTES]);
+
 /* --- the dead -------------------------------------------------------------------------------------------------- */
 
 enum { LEDGER_DYING_MS = 200 }; /* the card shows a killed process's memory some 30 ms after its locks are gone */

@@ -13,7 +13,8 @@ ledger_sources = \
     src/ledger/plan.c src/ledger/plan.h \
     src/ledger/slot.c \
     src/ledger/snapshot.c src/ledger/snapshot.h \
-    src/ledger/terms.c src/ledger/terms.h
+    src/ledger/terms.c src/ledger/terms.h \
+    src/ledger/watch.c
 
 noinst_LTLIBRARIES += libledger.la
 libledger_la_SOURCES = $(ledger_sources)

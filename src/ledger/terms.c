@@ -425,6 +425,7 @@ static int budget_apply(struct ledger *ledger, unsigned device, uint64_t budget,
         if ((all && atomic_load(&layout_device(ledger, i)->budget_bytes) != 0) || i == device)
             budget_store(ledger, i, budget);
     TESTPOINT("budget.published");
+    ledger_pressure_publish_all(ledger); /* a level is a share of the budget */
     return 0;
 }
 
