@@ -1,6 +1,6 @@
 /*
- * Reading the configuration file; see configuration.h. libinih parses the lines; we hand them to it one by one, so that each is known
- * by its number, and what it would cut or guess at (long lines, indented keys, bytes that are no text) is refused first. What a
+ * Reading the configuration file; see configuration.h. libinih parses the lines; we hand them to it one by one, so that each
+ * is known by its number, and what it would cut or guess at (long lines, indented keys, bytes that are no text) is refused first. What a
  * value may be is judged by the reader of the variable that means the same (platform/env).
  */
 #include "config.h"

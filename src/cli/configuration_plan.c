@@ -1,6 +1,6 @@
 /*
- * What a configuration asks of a ledger; see configuration.h. Each section is good by itself when we come to it; here they are held against
- * each other and against the budget.
+ * What a configuration asks of a ledger; see configuration.h. Each section is good by itself when we come to it; here they are
+ * held against each other and against the budget.
  */
 #include "config.h"
 

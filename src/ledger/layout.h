@@ -66,9 +66,9 @@ static inline unsigned layout_slots_high(const struct ledger *ledger)
     return high < LEDGER_SLOTS ? high : LEDGER_SLOTS;
 }
 
-/* A device's budget and a slot's limit are changed under way: sequentially consistent, so that who published his bid before the
- * change was seen by whoever made it, and who publishes after sees the change. A device's budget; before it is decided, the ledger's. 2^63 and more is damage, and must not admit what saturates
- * every sum: the device's then counts as undecided, the ledger's as nothing. */
+/* A device's budget; before it is decided, the ledger's. 2^63 and more is damage, and must not admit what saturates every sum:
+ * the device's then counts as undecided, the ledger's as nothing. Budgets and limits change under way: sequentially consistent,
+ * so that who published his bid before a change was seen by whoever made it, and who publishes after sees the change. */
 static inline uint64_t layout_budget(const struct ledger *ledger, unsigned device)
 {
     uint64_t budget = atomic_load(&layout_device(ledger, device)->budget_bytes);
