@@ -22,7 +22,8 @@ int shm_directory(const char *asked, char path[PATH_MAX]);
 int shm_directory_prepare(const char *path);
 
 /* Makes `path`, where it is missing or this user's own, a directory of that group (mode 2770), or finds that it is one that this
- * user may write to. -EPERM: this user is not in the group, or the directory is another's or another group's. Otherwise as shm_directory_prepare. */
+ * user may write to. -EPERM: this user is not in the group, or the directory is another's or another group's.
+ * Otherwise as shm_directory_prepare. */
 int shm_group_directory_make(const char *path, gid_t group);
 
 /* Where a group's directory is unless somebody says otherwise: /dev/shm/cubudget-group-GID. */
