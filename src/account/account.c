@@ -400,7 +400,7 @@ static int attach(struct account *account, const struct driver *driver, struct a
         account->row[i].claim = opening.claim[i];
     for (unsigned i = 0; i < account->devices; i++) {
         account->device[i].index = opening.index[i];
-        account->graph[i].purse = (uint16_t)i; /* the process's own slot pays for all graphs */
+        account->graph[i].purse = (uint16_t)i; /* its own slot, where nobody says otherwise */
         account->graph[i].kind = LEDGER_KIND_GRAPH;
     }
     TESTPOINT("attach.claimed");

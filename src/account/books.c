@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include "account/pools.h"
 #include "account/state.h"
 #include "platform/log.h"
 #include "platform/testpoint.h"
@@ -141,6 +142,7 @@ static void entry_credit(struct account *account, const struct allocation *entry
     unsigned purse = entry->purse;
     if (__builtin_expect(entry->kind == LEDGER_KIND_POOL, 0)) { /* what is charged is the pool's reserve */
         account->pool[entry->uses].live--;
+        reservoir_hand(&account->pool[entry->uses], purse, -(int64_t)bytes);
         return;
     }
     if (bytes == 0 && __builtin_expect(entry->kind == LEDGER_KIND_ARRAY, 0)) {
@@ -226,15 +228,16 @@ void books_remember(struct account *account, const struct allocation *entry)
     entry_remember(account, entry);
 }
 
-void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, unsigned pool)
+void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, const struct pool_call *call)
 {
     struct allocation spare, *entry = entry_enter(account, pointer, &spare);
     entry->bytes = bytes;
     entry->owner = OWNER_NONE;
-    entry->purse = ALLOCATION_PURSE(account->pool[pool].purse);
+    entry->purse = ALLOCATION_PURSE(call->purse);
     entry->kind = LEDGER_KIND_POOL;
-    entry->uses = (uint16_t)pool;
-    account->pool[pool].live++;
+    entry->uses = (uint16_t)call->pool;
+    account->pool[call->pool].live++;
+    reservoir_hand(&account->pool[call->pool], call->purse, (int64_t)bytes);
 }
 
 void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t actual_bytes)

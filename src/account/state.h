@@ -208,7 +208,8 @@ static inline void books_count(struct account *account, unsigned purse, enum led
 struct ledger_held books_held(const struct account *account, unsigned device);
 
 /* Remembers a pointer that was handed out of a pool; the pool's reserve is what is charged. Under `books`. */
-void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, unsigned pool);
+struct pool_call;
+void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, const struct pool_call *call);
 
 /* --- overhead.c ----------------------------------------------------------------------------------------------------- */
 

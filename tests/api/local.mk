@@ -25,7 +25,8 @@ tests_api_test_watch_LDADD = $(api_libs)
 endif
 endif
 
-dist_check_SCRIPTS += tests/api/python tests/api/installed
+dist_check_SCRIPTS += tests/api/manual tests/api/python tests/api/installed
+TESTS += tests/api/manual
 EXTRA_DIST += tests/api/python_module.py tests/api/sim_user.c examples/two_models.c examples/watch_pressure.c
 if SIMULATOR
 TESTS += tests/api/python tests/api/installed

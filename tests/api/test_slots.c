@@ -4,6 +4,7 @@
  */
 #include "api/desk.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,6 +81,10 @@ static void test_two_models_have_two_rows(void **state)
                        (unsigned long long)CONTEXT_BYTES, 300 * MIB, 502 * MIB);
         dump_read(seen, sizeof seen);
         assert_string_equal(seen, wanted);
+    }
+    if (getenv("abs_top_builddir") != NULL) { /* and the rows of the process together are what the driver says */
+        (void)snprintf(seen, sizeof seen, "'%s/cubudget' check --books", getenv("abs_top_builddir"));
+        assert_int_equal(system(seen), 0);
     }
     expect_ok(cubudget_buffer_free(&first));
     assert_int_equal(desk_slot_used("model-a"), 0);
@@ -184,6 +189,64 @@ static void test_closing_credits_each(void **state)
     assert_int_equal(desk_witness_used(), 0);
     expect_ok(cubudget_pool_create(device, CUBUDGET_NO_LIMIT, &pool)); /* the own slot pays now */
     assert_int_equal(desk_slot_used("own"), CONTEXT_BYTES);
+}
+
+/* --- the program's own calls, which the library stands in front of -------------------------------------------------------- */
+
+static int (*retain)(void **context, int device), (*release)(int device), (*set_current)(void *context),
+    (*synchronise)(void), (*alloc_async)(unsigned long long *pointer, size_t bytes, void *stream),
+    (*free_async)(unsigned long long pointer, void *stream);
+
+static void driver_find(void)
+{
+    *(void **)&retain = dlsym(RTLD_DEFAULT, "cuDevicePrimaryCtxRetain");
+    *(void **)&release = dlsym(RTLD_DEFAULT, "cuDevicePrimaryCtxRelease_v2");
+    *(void **)&set_current = dlsym(RTLD_DEFAULT, "cuCtxSetCurrent");
+    *(void **)&synchronise = dlsym(RTLD_DEFAULT, "cuCtxSynchronize");
+    *(void **)&alloc_async = dlsym(RTLD_DEFAULT, "cuMemAllocAsync");
+    *(void **)&free_async = dlsym(RTLD_DEFAULT, "cuMemFreeAsync");
+}
+
+static unsigned long long allocate_async(const char *slot, size_t bytes)
+{
+    CUBUDGET_SCOPED_SLOT(slot);
+    unsigned long long pointer;
+    assert_int_equal(alloc_async(&pointer, bytes, NULL), 0);
+    return pointer;
+}
+
+/* A stream-ordered pool grows in steps of 32 MiB, each paid by who made it grow; what it gives back is credited to who has paid for
+ * more than is handed out to him. */
+static void test_a_pools_growth_is_paid_by_who_needs_it(void **state)
+{
+    void *context;
+    (void)state;
+    driver_find();
+    assert_int_equal(retain(&context, 0), 0);
+    assert_int_equal(set_current(context), 0);
+    unsigned long long first = allocate_async("model-a", 40 * MIB);
+    assert_int_equal(desk_slot_used("model-a"), 64 * MIB);
+    unsigned long long second = allocate_async("model-b", 60 * MIB); /* 24 of them where there is room */
+    assert_int_equal(desk_slot_used("model-a"), 64 * MIB);
+    assert_int_equal(desk_slot_used("model-b"), 64 * MIB);
+    unsigned long long third = allocate_async("model-b", 10 * MIB);
+    assert_int_equal(desk_slot_used("model-b"), 64 * MIB);
+    assert_int_equal(free_async(first, NULL), 0);
+    assert_int_equal(synchronise(), 0);
+    assert_int_equal(desk_slot_used("model-a"), 32 * MIB);
+    assert_int_equal(desk_slot_used("model-b"), 64 * MIB);
+    assert_int_equal(desk_ledger_used(), desk_witness_used());
+    {
+        CUBUDGET_SCOPED_SLOT("model-a"); /* who frees does not matter */
+        assert_int_equal(free_async(second, NULL), 0);
+        assert_int_equal(free_async(third, NULL), 0);
+        assert_int_equal(synchronise(), 0);
+    }
+    assert_int_equal(desk_slot_used("model-a"), 0);
+    assert_int_equal(desk_slot_used("model-b"), 0);
+    assert_int_equal(desk_ledger_used(), desk_witness_used());
+    assert_int_equal(set_current(NULL), 0);
+    assert_int_equal(release(0), 0);
 }
 
 /* As another process would do it: the slot of that name is a ledger's slot like any other. */
@@ -324,6 +387,7 @@ int main(int count, char **arguments)
         cmocka_unit_test(test_pushes_nest),
         cmocka_unit_test(test_pushes_end_with_the_thread),
         cmocka_unit_test(test_closing_credits_each),
+        cmocka_unit_test(test_a_pools_growth_is_paid_by_who_needs_it),
         cmocka_unit_test(test_limit_is_the_pushed_slots),
         cmocka_unit_test(test_many_threads_and_slots),
         cmocka_unit_test(test_child_has_nothing_pushed),
