@@ -68,6 +68,19 @@ static bool charges_move(struct account *account, const struct opening *opening,
     return true;
 }
 
+/* What the slots had in the old ledger, set by whomever, they have in the new one. */
+static void terms_carry(const struct account *account, struct opening *opening)
+{
+    for (unsigned i = 0; i < account->rows; i++) {
+        struct slot_terms terms;
+        ledger_slot_terms(account->ledger, account->row[i].claim.slot, &terms);
+        terms.has_limit = terms.has_limit && terms.limit_bytes != LEDGER_NO_LIMIT;
+        terms.has_priority = terms.priority != SETTINGS_DEFAULT_PRIORITY;
+        if (ledger_slot_settle(opening->ledger, opening->claim[i].slot, &terms, &opening->fault) != 0)
+            log_line(LOG_WARN, "slot '%s' in the new ledger: %s", account->slot[i], opening->fault.text);
+    }
+}
+
 static void follow(struct account *account)
 {
     char directory[PATH_MAX], size[SIZE_TEXT_BYTES];
@@ -86,8 +99,8 @@ static void follow(struct account *account)
         request.has_budget = false;
         result = opening_make(account, &request, &opening);
     }
-    if (result == 0 && opening_terms(&opening) != 0)
-        log_line(LOG_WARN, "slot '%s' in the new ledger: %s", account->slot[0], opening.fault.text);
+    if (result == 0)
+        terms_carry(account, &opening);
     if (result != 0) {
         log_line(account->stranded ? LOG_DEBUG : LOG_WARN, "the ledger '%s' is gone and cannot be made again: %s",
                  account_settings.ledger, opening.fault.text);

@@ -43,6 +43,7 @@ void slots_forget(void)
 static int slot_row_claim(struct ledger *ledger, const char *name, const char *command, struct ledger_claim *claim,
                           struct ledger_fault *fault)
 {
+    static const struct slot_terms as_it_is = {0};
     int slot = ledger_slot_claim(ledger, name);
     if (slot < 0) {
         (void)snprintf(fault->text, sizeof fault->text,
@@ -51,9 +52,11 @@ static int slot_row_claim(struct ledger *ledger, const char *name, const char *c
         return slot;
     }
     int result = ledger_row_claim(ledger, (unsigned)slot, command, claim);
-    if (result != 0)
+    if (result != 0) {
         claim_fault(ledger, result, fault);
-    return result;
+        return result;
+    }
+    return ledger_slot_settle(ledger, (unsigned)slot, &as_it_is, fault); /* newcomers may not change its terms now */
 }
 
 int slots_claim(const struct account *account, struct opening *opening)

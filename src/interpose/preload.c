@@ -76,6 +76,9 @@ __attribute__((constructor)) static void preload(void)
     if (imposed && !good)
         log_die(EXIT_BAD_SETTINGS, "%s", fault.text);
     log_configure(settings.log_level, settings.log_file);
+    char unknown[SETTINGS_UNKNOWN_BYTES];
+    for (size_t at = 0; settings_unknown_next(&at, unknown);)
+        log_line(LOG_WARN, "%s", unknown);
     if (imposed && !settings.simulate && !card_is_present())
         log_die(EXIT_NO_DEVICE, "no GPU here: looked for %s" REMEDY, CARD_LOOKED_FOR);
     account_configure(&settings, imposed);

@@ -131,7 +131,8 @@ static uint64_t reserves_add(const struct ledger *ledger, unsigned own, const st
     uint64_t kept = 0;
     for (unsigned i = 0; i < look->slots_high; i++) {
         const struct slot_sums *sums = &look->slots[i];
-        uint64_t reserve = atomic_load_explicit(&layout_slot(ledger, i)->reserve_bytes, memory_order_relaxed);
+        uint64_t reserve =
+            atomic_load(&layout_slot(ledger, i)->reserve_bytes); /* sc: terms.c raises it by the same order */
         if (i == own || reserve == 0)
             continue;
         kept = bytes_add(kept, bytes_less(reserve, sums->committed));
@@ -153,6 +154,21 @@ static uint64_t need_of(const struct ledger *ledger, const struct ledger_bid *as
     slot->older = bytes_add(slot->committed, look->own.older_bids);
     slot->all = bytes_add(slot->committed, look->own.bids);
     return look->by_slot ? reserves_add(ledger, asker->slot, look, device) : 0;
+}
+
+void ledger_keep(const struct ledger *ledger, unsigned device, unsigned slot, struct ledger_keep *keep)
+{
+    struct ledger_bid asker = {.device = device, .row = LEDGER_ROWS, .slot = slot, .ticket = LEDGER_NO_TICKET};
+    struct look look;
+    struct need card, own;
+    look_take(ledger, &asker, &look);
+    keep->reserved_bytes = need_of(ledger, &asker, &look, &card, &own);
+    keep->own_bytes = own.committed;
+    keep->own_with_bids = own.all;
+    keep->others_bytes = bytes_less(card.committed, own.committed);
+    keep->others_with_bids = bytes_less(card.all, own.all);
+    keep->held_bytes = bytes_less(look.committed, own.committed);
+    keep->budget_bytes = layout_budget(ledger, device);
 }
 
 /* --- one look ------------------------------------------------------------------------------------------------------------- */

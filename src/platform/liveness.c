@@ -140,6 +140,25 @@ void liveness_drop(struct liveness *held)
     *held = (struct liveness){.page = NULL, .memory_descriptor = -1};
 }
 
+int liveness_byte_take(const char *path, dev_t device, ino_t inode, off_t byte)
+{
+    int descriptor = liveness_open(path, device, inode);
+    if (descriptor < 0)
+        return descriptor;
+    int result = byte_take(descriptor, F_WRLCK, byte);
+    if (result == 0)
+        return descriptor;
+    (void)close(descriptor);
+    return result;
+}
+
+void liveness_byte_give(int descriptor, off_t byte)
+{
+    struct flock lock = byte_lock(F_UNLCK, byte);
+    (void)fcntl(descriptor, F_OFD_SETLK, &lock);
+    (void)close(descriptor);
+}
+
 int liveness_share(const char *path, dev_t device, ino_t inode, off_t byte, void **page)
 {
     return life_take(path, device, inode, F_RDLCK, byte, page);

@@ -49,4 +49,9 @@ int liveness_open(const char *path, dev_t device, ino_t inode);
  * locks: a look that locked would make dead rows seem alive to others. */
 int liveness_look(int descriptor, off_t byte);
 
+/* Takes one byte alone on a descriptor, for as long as something takes: the descriptor; -EAGAIN: somebody holds it; -ESTALE;
+ * -errno. liveness_byte_give takes it back, where a forked child has the descriptor too. */
+int liveness_byte_take(const char *path, dev_t device, ino_t inode, off_t byte);
+void liveness_byte_give(int descriptor, off_t byte);
+
 #endif

@@ -434,6 +434,20 @@ static void machine_describe(struct machine_shared *shared, const struct sim_opt
     memcpy(shared->magic, MACHINE_MAGIC, sizeof(shared->magic));
 }
 
+/* In a directory that a group shares, the machine is the group's too. */
+static int machine_share(int descriptor, const char *path)
+{
+    char directory[PATH_BYTES];
+    struct stat status;
+    snprintf(directory, sizeof(directory), "%s", path);
+    char *slash = strrchr(directory, '/');
+    if (slash)
+        *slash = '\0';
+    if (!slash || stat(directory, &status) != 0 || !(status.st_mode & S_ISGID) || !(status.st_mode & S_IWGRP))
+        return 0;
+    return fchmod(descriptor, 0660) == 0 ? 0 : -errno;
+}
+
 /* Makes a machine aside and publishes it with link(), so that two first users get one. 0, -EEXIST or -errno. */
 static int machine_make(const char *path, const struct sim_options *options)
 {
@@ -442,7 +456,9 @@ static int machine_make(const char *path, const struct sim_options *options)
     int descriptor = mkostemp(aside, O_CLOEXEC);
     if (descriptor < 0)
         return -errno;
-    int result = -posix_fallocate(descriptor, 0, (off_t)sizeof(struct machine_shared));
+    int result = machine_share(descriptor, path);
+    if (result == 0)
+        result = -posix_fallocate(descriptor, 0, (off_t)sizeof(struct machine_shared));
     void *mapping = MAP_FAILED;
     if (result == 0) {
         mapping = mmap(NULL, sizeof(struct machine_shared), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
