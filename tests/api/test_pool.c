@@ -280,8 +280,8 @@ static int compare(const void *a, const void *b)
     return (first > second) - (first < second);
 }
 
-/* What the interface adds and what the simulated driver takes, together; tests/gpu/api.py asks a real card. The median: a busy
- * machine may delay some. */
+/* What the interface adds and what the simulated driver takes, together, for people: a busy machine or a sanitizer makes it any
+ * figure. tests/gpu/api.py holds a real card to one. */
 static void test_latency(void **state)
 {
     enum { SAMPLES = 1001 };
@@ -302,8 +302,6 @@ static void test_latency(void **state)
     qsort(frees, SAMPLES, sizeof frees[0], compare);
     print_message("20 MiB on the simulator: allocated in %ld ns, freed in %ld ns\n", allocations[SAMPLES / 2],
                   frees[SAMPLES / 2]);
-    assert_true(allocations[SAMPLES / 2] < 1000000);
-    assert_true(frees[SAMPLES / 2] < 500000);
     expect_ok(cubudget_pool_close(pool));
 }
 
