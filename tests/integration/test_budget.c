@@ -2,7 +2,6 @@
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <stdint.h>
 #include <signal.h>
 #include <stdlib.h>
