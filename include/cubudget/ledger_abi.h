@@ -25,7 +25,7 @@
 #define LEDGER_MAGIC "cubudget" /* 8 bytes, no terminator in the file */
 
 enum {
-    LEDGER_ABI_VERSION = 1,
+    LEDGER_ABI_VERSION = 2,
     LEDGER_BYTE_ORDER = 0x01020304,
 
     LEDGER_ROWS = 1024,     /* a process's account in one slot */
@@ -36,6 +36,7 @@ enum {
     LEDGER_COMMAND_BYTES = 64,
     LEDGER_REASON_BYTES = 48,
     LEDGER_UUID_BYTES = 16,
+    LEDGER_EVENTS = 65536, /* a power of two */
 
     /* Byte offsets that the kernel's open-file-description locks guard; they are lock ranges, not data. */
     LEDGER_LIFE_BYTE = 0,                /* + row: held while the process lives */
@@ -43,6 +44,8 @@ enum {
     LEDGER_LOCK_BYTES = 2 * LEDGER_ROWS, /* gc takes all of them before it unlinks */
     LEDGER_WATCH_BYTE = 2 * LEDGER_ROWS, /* + device: shared by who wants to hear of its pressure */
     LEDGER_TERMS_BYTE = 3 * LEDGER_ROWS, /* held by who changes limits, reserves or budgets, while he does */
+    LEDGER_RESTORE_BYTE =
+        3 * LEDGER_ROWS + 64, /* + device: held by who proves that a card has room, until it is taken */
 
     LEDGER_LEVELS = 16, /* levels in one word of history */
     LEDGER_HISTORY = 4, /* full words of it before the current one */
@@ -74,10 +77,32 @@ enum ledger_row_state {
 #define LEDGER_TAG_GENERATION_SHIFT 16 /* 16 bits: counts the claims of this row */
 #define LEDGER_TAG_SINCE_SHIFT      32 /* 32 bits: CLOCK_MONOTONIC in ms, modulo 2^32, of the last change */
 
-/* What the process of a row is doing (the protocol of eviction adds to these). */
+/* What a process is doing. Its state lies in one word, in the first of its rows, so that one compare-and-swap changes it
+ * together with who asked and how often somebody asked: a late withdrawal can never cancel another's ask. The word is a futex;
+ * the process's agent sleeps on it. docs/LEDGER.md has who may make which change. */
 enum ledger_process_state {
-    LEDGER_PROCESS_RUNNING = 0,
+    LEDGER_PROCESS_NO_AGENT = 0,  /* it has no context yet: there is nothing to evict */
+    LEDGER_PROCESS_RUNNING = 1,   /* its memory is on the card */
+    LEDGER_PROCESS_ASKED = 2,     /* somebody needs its room */
+    LEDGER_PROCESS_EVICTING = 3,  /* its agent is moving it to host memory */
+    LEDGER_PROCESS_EVICTED = 4,   /* it is there */
+    LEDGER_PROCESS_RESTORING = 5, /* its room is charged and it is moving back */
+    LEDGER_PROCESS_LOST = 6,      /* it could not be restored: the driver will never do it again */
+    LEDGER_PROCESS_STATES = 7,
 };
+#define LEDGER_PROCESS_STATE_MASK   0xFU  /* enum ledger_process_state */
+#define LEDGER_PROCESS_WANT         0x10U /* a thread of it, or an operator, wants it back on the card */
+#define LEDGER_PROCESS_ASKER_SHIFT  5     /* 11 bits: row of who asked + 1, or LEDGER_ASKER_OPERATOR; 0 nobody */
+#define LEDGER_PROCESS_NUMBER_SHIFT 16    /* 16 bits: counts the asks */
+#define LEDGER_ASKER_OPERATOR       (LEDGER_ROWS + 1)
+
+/* What a row's process waits in line for. */
+enum ledger_waiting {
+    LEDGER_WAITING_NOT = 0,
+    LEDGER_WAITING_ALLOCATION = 1,
+    LEDGER_WAITING_RESTORE = 2,
+};
+#define LEDGER_NO_DEADLINE UINT64_MAX
 
 /* Bits of a row's flags. */
 enum {
@@ -97,7 +122,8 @@ struct ledger_cell {
     LEDGER_ATOMIC(uint64_t) evicted_bytes;   /* moved to host memory */
     LEDGER_ATOMIC(uint64_t) changes;         /* counts changes of what is held, for a reader's double look */
     LEDGER_ATOMIC(uint64_t) settled_bytes;   /* what committed_bytes will be with the bid; 0: not known yet */
-    uint64_t reserved[1];
+    LEDGER_ATOMIC(uint64_t)
+    wanted_bytes; /* what the row's process waits in line for; counts where wait_ticket is set */
 };
 
 /* The same charge by kind; for display only, nothing is decided on it. */
@@ -119,7 +145,7 @@ struct ledger_counts {
 /* Who a row belongs to: written by its owner before the tag says LIVE. */
 struct ledger_row {
     LEDGER_ATOMIC(uint32_t) pid;            /* in the owner's PID namespace: for people, never for decisions */
-    LEDGER_ATOMIC(uint32_t) process_state;  /* enum ledger_process_state */
+    LEDGER_ATOMIC(uint32_t) process_state;  /* enum ledger_process_state and more, above; of a first row */
     LEDGER_ATOMIC(uint64_t) pid_namespace;  /* inode of /proc/self/ns/pid, 0 unknown */
     LEDGER_ATOMIC(uint64_t) start_ticks;    /* /proc/self/stat field 22, 0 unknown */
     LEDGER_ATOMIC(uint64_t) started_ns;     /* CLOCK_REALTIME when the row was claimed */
@@ -130,7 +156,21 @@ struct ledger_row {
     struct ledger_counts counts;
     char command[LEDGER_COMMAND_BYTES]; /* not always terminated */
     char reason[LEDGER_REASON_BYTES];   /* why it cannot be evicted; not always terminated */
-    uint64_t reserved_tail[2];
+    LEDGER_ATOMIC(uint32_t) leader;     /* the first row of its process: the state that counts for it is there */
+    LEDGER_ATOMIC(uint32_t) waiting;    /* enum ledger_waiting; of a first row, as all that follows */
+    LEDGER_ATOMIC(uint32_t) waits_for;  /* row + 1 of the process whose room it waits for; 0: nobody's in particular */
+    LEDGER_ATOMIC(uint32_t) evictable;  /* 1: its agent would evict it, as far as it knows; 0: reason says why not */
+    /* In line. Times in ms of CLOCK_MONOTONIC. */
+    LEDGER_ATOMIC(uint64_t) wait_ticket; /* ticket + 1; 0: not in line; written last */
+    LEDGER_ATOMIC(uint64_t) wait_since_ms;
+    LEDGER_ATOMIC(uint64_t) wait_deadline_ms; /* LEDGER_NO_DEADLINE: none */
+    LEDGER_ATOMIC(uint64_t) wait_turn_ms;     /* until when it is its turn; 0: has not begun */
+    /* For who looks for a victim. */
+    LEDGER_ATOMIC(uint64_t) resident_ms;   /* since when its memory is on the card */
+    LEDGER_ATOMIC(uint64_t) referenced_ms; /* when the gate was last found used */
+    LEDGER_ATOMIC(uint64_t) declined_ms;   /* when it last could not be evicted though it was asked; 0: never */
+    LEDGER_ATOMIC(uint64_t) host_bytes;    /* of host memory that its image takes, or may be about to */
+    uint64_t reserved_tail[8];
 };
 
 /* A named account. It is added by writing the hash of its name into a free claim word by compare-and-swap;
@@ -165,9 +205,47 @@ struct ledger_device {
      * 16 in the lower, two bits each, the newest lowest. */
     LEDGER_ATOMIC(uint64_t) pressure;
     LEDGER_ATOMIC(uint64_t) pressure_before[LEDGER_HISTORY]; /* what it was at the end of each 16 changes */
-    LEDGER_ATOMIC(uint32_t) watchers; /* 0: nobody watches; else how often somebody began to since the last 0 */
-    uint32_t reserved_word;
+    LEDGER_ATOMIC(uint32_t) watchers;      /* 0: nobody watches; else how often somebody began to since the last 0 */
+    LEDGER_ATOMIC(uint32_t) waiting;       /* not 0: somebody waits in line for room, or did */
     LEDGER_ATOMIC(uint64_t) budget_before; /* the highest budget that was lowered; 0: none was */
+    LEDGER_ATOMIC(uint32_t) room; /* a futex: counts the times that room may have come free while somebody waited */
+    uint32_t reserved_word;
+    uint64_t reserved[7];
+};
+
+/* --- events ------------------------------------------------------------------------------------------------------- */
+
+/* What happened. Numbers are part of the layout: new ones go to the end. */
+enum ledger_event_kind {
+    LEDGER_EVENT_NONE = 0,
+    LEDGER_EVENT_ASK = 1,      /* row asked other to leave the card; bytes: what row needs */
+    LEDGER_EVENT_DECLINE = 2,  /* row did not leave though asked; text: why */
+    LEDGER_EVENT_EVICT = 3,    /* row left; bytes: its footprint; duration: from the ask */
+    LEDGER_EVENT_RESTORE = 4,  /* row is back; duration: from when a thread wanted it */
+    LEDGER_EVENT_WAIT = 5,     /* row was granted bytes after a wait of duration */
+    LEDGER_EVENT_REFUSE = 6,   /* row was refused bytes; duration: how long it waited; text: why */
+    LEDGER_EVENT_PRESSURE = 7, /* of a device; bytes: used; other: enum pressure_level */
+    LEDGER_EVENT_REAP = 8,     /* a dead row's bytes are free */
+    LEDGER_EVENT_LOST = 9,     /* row could not be restored */
+    LEDGER_EVENT_CHARGE = 10,  /* optional */
+    LEDGER_EVENT_CREDIT = 11,  /* optional */
+    LEDGER_EVENT_KINDS = 12,
+};
+
+/* One of the last LEDGER_EVENTS, event n (from 1 on) at n modulo that. Whoever adds one takes a number and writes all of it, the
+ * number last; one that was not written whole, or over which another was, fails its check and is skipped. */
+struct ledger_event_entry {
+    LEDGER_ATOMIC(uint64_t) number; /* 0: being written */
+    uint64_t time_ns;               /* CLOCK_REALTIME */
+    uint64_t duration_ns;
+    uint64_t bytes;
+    uint32_t pid;
+    uint16_t kind; /* enum ledger_event_kind */
+    uint16_t row, other;
+    uint8_t slot, device; /* 255: none */
+    uint32_t text;        /* a sentence's number, 0 none */
+    uint64_t check;
+    uint64_t reserved;
 };
 
 struct ledger_header {
@@ -184,9 +262,12 @@ struct ledger_header {
     LEDGER_ATOMIC(uint32_t) budget_explicit; /* 1: asked for; 0: the default, which shrinks to a small card */
     LEDGER_ATOMIC(uint32_t) rows_high;       /* rows 0 to rows_high - 1 have been claimed at some time */
     LEDGER_ATOMIC(uint64_t) next_ticket;
-    LEDGER_ATOMIC(uint32_t) slots_high;   /* slots 0 to slots_high - 1 have been claimed at some time */
-    LEDGER_ATOMIC(uint32_t) has_reserves; /* 0: no slot ever had a reserve, so a look needs no sums by slot */
-    uint64_t reserved[7];
+    LEDGER_ATOMIC(uint32_t) slots_high;      /* slots 0 to slots_high - 1 have been claimed at some time */
+    LEDGER_ATOMIC(uint32_t) has_reserves;    /* 0: no slot ever had a reserve, so a look needs no sums by slot */
+    LEDGER_ATOMIC(uint64_t) events;          /* how many there were */
+    LEDGER_ATOMIC(uint32_t) events_signal;   /* a futex, for who follows them */
+    LEDGER_ATOMIC(uint32_t) events_followed; /* not 0: somebody follows, or did */
+    uint64_t reserved[5];
 };
 
 #define LEDGER_OFFSET_HEADER  0
@@ -194,19 +275,21 @@ struct ledger_header {
 #define LEDGER_OFFSET_SLOTS   8192
 #define LEDGER_OFFSET_TAGS    40960                                                     /* uint64_t[LEDGER_ROWS] */
 #define LEDGER_OFFSET_ROWS    (LEDGER_OFFSET_TAGS + 8 * LEDGER_ROWS)                    /* struct ledger_row[] */
-#define LEDGER_OFFSET_CELLS   (LEDGER_OFFSET_ROWS + 256 * LEDGER_ROWS)                  /* [device][row] */
+#define LEDGER_OFFSET_CELLS   (LEDGER_OFFSET_ROWS + 384 * LEDGER_ROWS)                  /* [device][row] */
 #define LEDGER_OFFSET_KINDS   (LEDGER_OFFSET_CELLS + 64 * LEDGER_DEVICES * LEDGER_ROWS) /* [device][row] */
-#define LEDGER_FILE_BYTES     (LEDGER_OFFSET_KINDS + 128 * LEDGER_DEVICES * LEDGER_ROWS)
+#define LEDGER_OFFSET_EVENTS  (LEDGER_OFFSET_KINDS + 128 * LEDGER_DEVICES * LEDGER_ROWS)
+#define LEDGER_FILE_BYTES     (LEDGER_OFFSET_EVENTS + 64 * LEDGER_EVENTS)
 
 #ifndef __cplusplus
 _Static_assert(sizeof(struct ledger_header) <= 4096, "the header is one page");
-_Static_assert(sizeof(struct ledger_device) == 192, "devices fit their page");
+_Static_assert(sizeof(struct ledger_device) == 256, "devices fit their page");
 _Static_assert(sizeof(struct ledger_device) * LEDGER_DEVICES <= 4096, "devices fit their page");
 _Static_assert(sizeof(struct ledger_slot) == 320, "layout");
 _Static_assert(LEDGER_OFFSET_SLOTS + 320 * LEDGER_SLOTS <= LEDGER_OFFSET_TAGS, "slots end before the tags");
-_Static_assert(sizeof(struct ledger_row) == 256, "layout");
+_Static_assert(sizeof(struct ledger_row) == 384, "layout");
 _Static_assert(sizeof(struct ledger_cell) == 64, "a cell is a cache line");
 _Static_assert(sizeof(struct ledger_kinds) == 128, "layout");
+_Static_assert(sizeof(struct ledger_event_entry) == 64, "an event is a cache line");
 _Static_assert(LEDGER_OFFSET_CELLS % 64 == 0 && LEDGER_OFFSET_KINDS % 64 == 0, "cells are aligned");
 _Static_assert(LEDGER_FILE_BYTES % 4096 == 0, "whole pages");
 #endif

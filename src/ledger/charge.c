@@ -425,8 +425,10 @@ void ledger_settle(struct ledger *ledger, unsigned row, unsigned device, uint64_
                               bytes_less(word_of(&cell->committed_bytes), charged_bytes - actual_bytes),
                               memory_order_release);
     cell_change(cell);
-    if (__builtin_expect(actual_bytes < charged_bytes, 0))
+    if (__builtin_expect(actual_bytes < charged_bytes, 0)) {
         pressure_touch(ledger, device);
+        room_touch(ledger, device);
+    }
 }
 
 void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
@@ -443,6 +445,7 @@ void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_
     atomic_store_explicit(&cell->committed_bytes, left, memory_order_release);
     cell_change(cell);
     pressure_touch(ledger, device);
+    room_touch(ledger, device);
     TESTPOINT("credit.done");
 }
 

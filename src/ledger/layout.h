@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <time.h>
 #include "ledger/ledger.h"
+#include "ledger/line.h"
 
 typedef _Atomic(uint64_t) ledger_word; /* a tag, or any single shared word */
 
@@ -89,6 +90,13 @@ static inline void pressure_touch(struct ledger *ledger, unsigned device)
 {
     if (__builtin_expect(atomic_load_explicit(&layout_device(ledger, device)->watchers, memory_order_relaxed) != 0, 0))
         ledger_pressure_publish(ledger, device);
+}
+
+/* Room may have come free. Who begins to wait just now, and is not seen yet, looks again by himself within milliseconds. */
+static inline void room_touch(struct ledger *ledger, unsigned device)
+{
+    if (__builtin_expect(atomic_load_explicit(&layout_device(ledger, device)->waiting, memory_order_relaxed) != 0, 0))
+        ledger_room_tell(ledger, device);
 }
 
 /* --- tags ---------------------------------------------------------------------------------------------------------- */

@@ -3,11 +3,14 @@
 ledger_sources = \
     include/cubudget/ledger_abi.h \
     src/ledger/charge.c \
+    src/ledger/events.c src/ledger/events.h \
     src/ledger/layout.h \
     src/ledger/ledger.c src/ledger/ledger.h \
+    src/ledger/line.c src/ledger/line.h \
     src/ledger/move.c \
     src/ledger/owner.h \
     src/ledger/pressure.c \
+    src/ledger/process.c src/ledger/process.h \
     src/ledger/reap.c \
     src/ledger/row.c \
     src/ledger/plan.c src/ledger/plan.h \

@@ -99,6 +99,8 @@ int ledger_reap(struct ledger *ledger)
         (void)close(descriptor);
     if (moved)
         ledger_pressure_publish_all(ledger);
+    for (unsigned device = 0; moved && device < LEDGER_DEVICES; device++)
+        room_touch(ledger, device);
     errno = before;
     return failed != 0 ? failed : dying;
 }

@@ -97,13 +97,29 @@ bool owner_is_gone(const struct row_owner *self, const struct ledger_row *row)
     return gone;
 }
 
-static void identity_write(struct ledger_row *row, const char *command)
+/* What the row says of a process that is its own first row and waits for nothing. */
+static void process_clear(struct ledger_row *row, unsigned number)
 {
+    atomic_store_explicit(&row->wait_ticket, 0, memory_order_relaxed);
+    atomic_store_explicit(&row->leader, number, memory_order_relaxed);
+    atomic_store_explicit(&row->waiting, LEDGER_WAITING_NOT, memory_order_relaxed);
+    atomic_store_explicit(&row->waits_for, 0, memory_order_relaxed);
+    atomic_store_explicit(&row->evictable, 0, memory_order_relaxed);
+    atomic_store_explicit(&row->wait_turn_ms, 0, memory_order_relaxed);
+    atomic_store_explicit(&row->resident_ms, 0, memory_order_relaxed);
+    atomic_store_explicit(&row->referenced_ms, 0, memory_order_relaxed);
+    atomic_store_explicit(&row->declined_ms, 0, memory_order_relaxed);
+    atomic_store_explicit(&row->host_bytes, 0, memory_order_relaxed);
+}
+
+static void identity_write(struct ledger *ledger, unsigned number, const char *command)
+{
+    struct ledger_row *row = layout_row(ledger, number);
     struct row_owner owner;
     owner_read(&owner);
     uint64_t now_ns = clock_realtime_ns(CLOCK_REALTIME);
     atomic_store_explicit(&row->pid, owner.pid, memory_order_relaxed);
-    atomic_store_explicit(&row->process_state, LEDGER_PROCESS_RUNNING, memory_order_relaxed);
+    atomic_store_explicit(&row->process_state, LEDGER_PROCESS_NO_AGENT, memory_order_relaxed);
     atomic_store_explicit(&row->pid_namespace, owner.pid_namespace, memory_order_relaxed);
     atomic_store_explicit(&row->start_ticks, owner.start_ticks, memory_order_relaxed);
     atomic_store_explicit(&row->started_ns, now_ns, memory_order_relaxed);
@@ -113,6 +129,7 @@ static void identity_write(struct ledger_row *row, const char *command)
     memset(row->command, 0, sizeof row->command);
     memcpy(row->command, command, strnlen(command, sizeof row->command));
     memset(row->reason, 0, sizeof row->reason);
+    process_clear(row, number);
 }
 
 /* --- what the last owner left ------------------------------------------------------------------------------------------- */
@@ -149,6 +166,7 @@ static void cells_clear(struct ledger *ledger, unsigned row)
         atomic_store_explicit(&cell->in_flight_bytes, 0, memory_order_release);
         atomic_store_explicit(&cell->committed_bytes, 0, memory_order_release);
         atomic_store_explicit(&cell->evicted_bytes, 0, memory_order_release);
+        atomic_store_explicit(&cell->wanted_bytes, 0, memory_order_release);
         for (unsigned kind = 0; kind < LEDGER_KINDS; kind++)
             atomic_store_explicit(&layout_kinds(ledger, device, row)->bytes[kind], 0, memory_order_relaxed);
     }
@@ -171,7 +189,7 @@ static int row_try(struct ledger *ledger, unsigned row, unsigned slot, const cha
         counts_fold(ledger, row, tag_slot(seen));
         cells_clear(ledger, row);
         TESTPOINT("claim.cleared");
-        identity_write(layout_row(ledger, row), command);
+        identity_write(ledger, row, command);
         /* Before LIVE: who does not see it counted yet published his bid before ours will be, and we shall see his. */
         high_raise(&layout_header(ledger)->rows_high, row + 1);
         uint64_t live = tag_make(LEDGER_ROW_LIVE, slot, tag_generation(seen) + 1, clock_monotonic_ms());
@@ -226,6 +244,8 @@ void ledger_row_release(struct ledger *ledger, struct ledger_claim *claim)
            !atomic_compare_exchange_weak(tag, &seen, tag_move(seen, LEDGER_ROW_FREE, clock_monotonic_ms()))) {
     }
     ledger_pressure_publish_all(ledger);
+    for (unsigned device = 0; device < LEDGER_DEVICES; device++)
+        room_touch(ledger, device);
     liveness_drop(&claim->liveness);
     claim->held = false;
 }
