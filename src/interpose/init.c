@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "account/account.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 #include "platform/log.h"
 
@@ -38,9 +38,9 @@ CUresult cuInit(unsigned int flags)
     const struct driver *driver = driver_get();
     if (driver == NULL)
         log_die(EXIT_NO_DEVICE, "the program calls CUDA and libcuda.so.1 cannot be loaded; install the NVIDIA driver");
-    CUresult result = driver->cuInit(flags);
     if (!gate_enter())
-        return result;
+        return driver->cuInit(flags);
+    CUresult result = driver->cuInit(flags);
     if (result_is_fatal(result)) {
         const char *name = driver_error_name(driver, result);
         log_die(EXIT_NO_DEVICE, "the driver does not start: cuInit says %d (%s); nvidia-smi may say why", result,

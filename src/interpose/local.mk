@@ -5,7 +5,6 @@ interpose_sources = \
     src/interpose/array.c \
     src/interpose/context.c \
     src/interpose/dlsym.S \
-    src/interpose/gate.h \
     src/interpose/graph.c \
     src/interpose/hooks.def src/interpose/hooks.h \
     src/interpose/import.c \
@@ -19,6 +18,7 @@ interpose_sources = \
     src/interpose/query.c \
     src/interpose/resolve.c src/interpose/resolve.h \
     src/interpose/sync.c \
+    src/interpose/thunk_entry.S src/interpose/thunk.c src/interpose/thunk.h \
     src/interpose/vmm.c
 
 preload_ldflags = $(AM_LDFLAGS) -module -avoid-version -shared -Wl,--version-script=src/interpose/exports.map \
@@ -26,12 +26,14 @@ preload_ldflags = $(AM_LDFLAGS) -module -avoid-version -shared -Wl,--version-scr
 
 lib_LTLIBRARIES += libcubudget.la
 libcubudget_la_SOURCES = $(interpose_sources)
+nodist_libcubudget_la_SOURCES = src/interpose/passes.c
 libcubudget_la_LDFLAGS = $(preload_ldflags)
 libcubudget_la_LIBADD = libevict.la libaccount.la libledger.la libcudadriver.la libplatform.la
 EXTRA_libcubudget_la_DEPENDENCIES = src/interpose/exports.map
 
 check_LTLIBRARIES += libcubudget-testpoints.la
 libcubudget_testpoints_la_SOURCES = $(interpose_sources)
+nodist_libcubudget_testpoints_la_SOURCES = src/interpose/passes.c
 libcubudget_testpoints_la_CPPFLAGS = $(AM_CPPFLAGS) -DCUBUDGET_TESTPOINTS
 libcubudget_testpoints_la_LDFLAGS = $(preload_ldflags) -rpath $(abs_builddir)
 libcubudget_testpoints_la_LIBADD = libevict.la libaccount_testpoints.la libledger_testpoints.la libcudadriver.la \
@@ -40,7 +42,13 @@ EXTRA_libcubudget_testpoints_la_DEPENDENCIES = src/interpose/exports.map
 
 src/interpose/exports.map: src/interpose/hooks.def src/interpose/nvml_hooks.def
 	$(AM_V_GEN)$(MKDIR_P) src/interpose && { echo '{'; echo '  global:'; echo '    dlsym;'; echo '    cubudget_*;'; \
-	  $(SED) -n -e 's/^WRAP(\([A-Za-z0-9_]*\),.*/    \1;/p' -e 's/^NVML_WRAP(\([A-Za-z0-9_]*\),.*/    \1;/p' \
+	  $(SED) -n -e 's/^\(WRAP\|PASS\|SAFE\|BARE\)(\([A-Za-z0-9_]*\),.*/    \2;/p' -e 's/^NVML_WRAP(\([A-Za-z0-9_]*\),.*/    \1;/p' \
 	    $(top_srcdir)/src/interpose/hooks.def $(top_srcdir)/src/interpose/nvml_hooks.def; \
 	  echo '  local: *;'; echo '};'; } >$@.new && mv $@.new $@
 CLEANFILES += src/interpose/exports.map
+
+EXTRA_DIST += src/interpose/passes.awk
+CLEANFILES += src/interpose/passes.c
+src/interpose/passes.c: src/interpose/passes.awk src/interpose/hooks.def
+	$(AM_V_GEN)$(MKDIR_P) src/interpose && \
+	$(AWK) -f $(top_srcdir)/src/interpose/passes.awk $(top_srcdir)/src/interpose/hooks.def >$@.new && mv $@.new $@

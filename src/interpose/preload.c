@@ -7,11 +7,9 @@
 
 #include <errno.h>
 #include "account/account.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "platform/card.h"
 #include "platform/log.h"
-
-__thread bool gate_inside;
 
 #ifdef ENABLE_SIMULATOR
 #define REMEDY "; cubudget run --simulate tries it without one"
