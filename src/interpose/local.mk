@@ -32,7 +32,7 @@ libcubudget_la_LIBADD = libevict.la libaccount.la libledger.la libcudadriver.la 
 EXTRA_libcubudget_la_DEPENDENCIES = src/interpose/exports.map
 
 check_LTLIBRARIES += libcubudget-testpoints.la
-libcubudget_testpoints_la_SOURCES = $(interpose_sources)
+libcubudget_testpoints_la_SOURCES = $(interpose_sources) src/interpose/testpoint_gate.c
 nodist_libcubudget_testpoints_la_SOURCES = src/interpose/passes.c
 libcubudget_testpoints_la_CPPFLAGS = $(AM_CPPFLAGS) -DCUBUDGET_TESTPOINTS
 libcubudget_testpoints_la_LDFLAGS = $(preload_ldflags) -rpath $(abs_builddir)

@@ -246,16 +246,18 @@ static bool mark_take_back(struct gate_mark *mark)
     return true;
 }
 
-/* Waits until a mark is not inside. False: it still is. */
-static bool mark_await(struct gate_mark *mark, uint64_t deadline_ns)
+/* Waits until a mark is not inside. False: it still is. The deadline is set when there is something to wait for. */
+static bool mark_await(struct gate_mark *mark, uint32_t timeout_ms, uint64_t *deadline_ns)
 {
     struct timespec nap = {.tv_nsec = NAP_FIRST_NS};
     for (unsigned i = 0; mark_is_inside(mark); i++) {
         if (i < SPINS)
             continue;
+        if (*deadline_ns == 0)
+            *deadline_ns = now_ns() + (uint64_t)timeout_ms * 1000000;
         if (mark_take_back(mark))
             return true;
-        if (now_ns() >= deadline_ns)
+        if (now_ns() >= *deadline_ns)
             return false;
         (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL); /* nobody wakes: leaving is a plain store */
         nap.tv_nsec = nap.tv_nsec * 2 < NAP_LAST_NS ? nap.tv_nsec * 2 : NAP_LAST_NS;
@@ -265,10 +267,10 @@ static bool mark_await(struct gate_mark *mark, uint64_t deadline_ns)
 
 static int close_wait(uint32_t timeout_ms)
 {
-    uint64_t deadline = now_ns() + (uint64_t)timeout_ms * 1000000;
+    uint64_t deadline_ns = 0;
     for (struct chunk *chunk = atomic_load(&chunks); chunk != NULL; chunk = chunk->next)
         for (unsigned i = 0; i < CHUNK_MARKS; i++)
-            if (!mark_await(&chunk->place[i].mark, deadline))
+            if (!mark_await(&chunk->place[i].mark, timeout_ms, &deadline_ns))
                 return -ETIMEDOUT;
     return 0;
 }
