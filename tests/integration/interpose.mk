@@ -1,9 +1,9 @@
 # The preloaded library from outside: what it exports, how it behaves in a program, when it ends one.
-dist_check_SCRIPTS += tests/unit/hooks tests/unit/cuda_symbols tests/unit/classify_symbols tests/integration/exports \
+dist_check_SCRIPTS += tests/integration/thunks tests/unit/prototypes tests/unit/hooks tests/unit/cuda_symbols tests/unit/classify_symbols tests/integration/exports \
     tests/integration/gate tests/integration/procaddress tests/integration/manners \
     tests/integration/children tests/integration/failfast
-EXTRA_DIST += tests/integration/openmp.c scripts/classify-new-symbols
-TESTS += tests/unit/hooks tests/unit/cuda_symbols tests/unit/classify_symbols tests/integration/exports
+EXTRA_DIST += tests/integration/openmp.c tests/integration/thunks_program.c tests/unit/prototypes_values.cc scripts/classify-new-symbols
+TESTS += tests/integration/thunks tests/unit/prototypes tests/unit/hooks tests/unit/cuda_symbols tests/unit/classify_symbols tests/integration/exports
 
 if SIMULATOR
 check_PROGRAMS += tests/integration/procaddress_program tests/integration/manners_program \
