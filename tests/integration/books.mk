@@ -40,8 +40,11 @@ check_PROGRAMS += $(books_tests)
 TESTS += $(books_tests)
 books_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 books_libs = libstage.la libsimmachine.la $(CMOCKA_LIBS)
+tests_integration_test_arrays_SOURCES = tests/integration/test_arrays.c tests/integration/objects.h \
+    tests/integration/books_agree.h
 tests_integration_test_arrays_CPPFLAGS = $(books_cppflags)
 tests_integration_test_arrays_LDADD = $(books_libs)
+tests_integration_test_budget_SOURCES = tests/integration/test_budget.c tests/integration/books_agree.h
 tests_integration_test_budget_CPPFLAGS = $(books_cppflags)
 tests_integration_test_budget_LDADD = $(books_libs)
 tests_integration_test_death_CPPFLAGS = $(books_cppflags)
@@ -54,12 +57,16 @@ tests_integration_test_families_LDADD = $(books_libs)
 tests_integration_test_faults_SOURCES = tests/integration/test_faults.c tests/integration/books_agree.h
 tests_integration_test_faults_CPPFLAGS = $(books_cppflags)
 tests_integration_test_faults_LDADD = $(books_libs)
-tests_integration_test_imports_SOURCES = tests/integration/test_imports.c tests/integration/books_agree.h
+tests_integration_test_imports_SOURCES = tests/integration/test_imports.c tests/integration/vmm_failures.h \
+    tests/integration/books_agree.h
 tests_integration_test_imports_CPPFLAGS = $(books_cppflags)
 tests_integration_test_imports_LDADD = $(books_libs)
-tests_integration_test_vmm_SOURCES = tests/integration/test_vmm.c tests/integration/books_agree.h
+tests_integration_test_vmm_SOURCES = tests/integration/test_vmm.c tests/integration/vmm_failures.h \
+    tests/integration/books_agree.h
 tests_integration_test_vmm_CPPFLAGS = $(books_cppflags)
 tests_integration_test_vmm_LDADD = $(books_libs)
+tests_integration_test_modules_SOURCES = tests/integration/test_modules.c tests/integration/objects.h \
+    tests/integration/books_agree.h
 tests_integration_test_modules_CPPFLAGS = $(books_cppflags)
 tests_integration_test_modules_LDADD = $(books_libs)
 tests_integration_test_moved_ledger_CPPFLAGS = $(books_cppflags)

@@ -1,10 +1,16 @@
-/* What the ledger has committed of each device beside what the witness counts there. Used by test_vmm.c and test_imports.c. */
+/* What the ledger has committed of each device beside what the witness counts there. Used by the tests of this folder. */
 #ifndef TESTS_BOOKS_AGREE_H
 #define TESTS_BOOKS_AGREE_H
 
 #include <time.h>
 
 #include "integration/stage.h"
+
+/* Of the machine's first device, the dead counted in. */
+static inline void books_agree(struct stage *stage)
+{
+    assert_int_equal(stage_used(stage) + stage_dead(stage), stage_witness_used(stage));
+}
 
 /* Of one device, by the machine's number; 0 where the ledger does not know it yet. */
 static inline uint64_t books_of(struct stage *stage, unsigned device)

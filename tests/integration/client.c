@@ -251,6 +251,7 @@ static void command_contexts(const char *arguments)
     unsigned long rounds = strtoul(arguments, NULL, 10);
     pthread_t thread;
     CUresult result = CUDA_SUCCESS;
+    contexts_done = false;
     if (pthread_create(&thread, NULL, beside_run, NULL) != 0)
         abort();
     for (unsigned long round = 0; round < rounds && result == CUDA_SUCCESS; round++) {

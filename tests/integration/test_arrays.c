@@ -7,27 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "integration/stage.h"
-
-static void books_agree(struct stage *stage)
-{
-    assert_int_equal(stage_used(stage) + stage_dead(stage), stage_witness_used(stage));
-}
-
-/* A client with the commands of object_client.c, its primary context current. */
-static void objects_start(struct stage *stage, struct client *client, const char *budget, const char *simulate)
-{
-    static char program[512];
-    snprintf(program, sizeof(program), "%s/tests/integration/object_client", getenv("abs_top_builddir"));
-    client_start(stage, client,
-                 &(struct client_terms){.slot = "a", .budget = budget, .simulate = simulate, .wrapper = {program}});
-    client_expect(client, "ok", "init");
-}
-
-static uint64_t held(struct stage *stage)
-{
-    return stage_used(stage) - CONTEXT_BYTES;
-}
+#include "integration/objects.h"
 
 /* The same with a budget of 1 GiB, of which the client is left so much, and less than a block. */
 static uint64_t filler(uint64_t bytes)

@@ -8,11 +8,31 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "integration/books_agree.h"
+#include "integration/vmm_failures.h"
 
-static void vmm_start(struct stage *stage, struct client *client, const char *slot, const char *simulate)
+static void vmm_start(struct stage *stage, struct client *client, const char *slot)
 {
-    client_start(stage, client, &(struct client_terms){.slot = slot, .simulate = simulate, .program = "vmm_client"});
+    client_start(stage, client, &(struct client_terms){.slot = slot, .program = "vmm_client"});
+}
+
+/* A client with a context, whose handle 0 has that much memory, exported as its descriptor 0. */
+static void exporter_start(struct stage *stage, struct client *client, uint64_t bytes)
+{
+    vmm_start(stage, client, "a");
+    client_expect(client, "ok", "init 0");
+    client_expect(client, "ok", "create 0 0 %llu", (unsigned long long)bytes);
+    client_expect(client, "ok", "export 0 0");
+}
+
+/* The same, and another with a context, whose descriptor 0 is a copy of the first one's, of 6 MiB. */
+static void pair_start(struct stage *stage, struct client *exporter, struct client *importer)
+{
+    unsigned number;
+    exporter_start(stage, exporter, 6 * MIB);
+    vmm_start(stage, importer, "b");
+    client_expect(importer, "ok", "init 0");
+    assert_int_equal(sscanf(client_ask(exporter, "number 0"), "ok %u", &number), 1);
+    client_expect(importer, "ok", "fetch 0 %d %u", (int)exporter->pid, number);
 }
 
 /* An import of the process's own memory has a handle of its own; the memory stays until both, and the descriptor, are gone. */
@@ -20,10 +40,7 @@ static void own_memory_comes_back(void **state)
 {
     struct stage *stage = *state;
     struct client a;
-    vmm_start(stage, &a, "a", NULL);
-    client_expect(&a, "ok", "init 0");
-    client_expect(&a, "ok", "create 0 0 %llu", 6 * MIB);
-    client_expect(&a, "ok", "export 0 0");
+    exporter_start(stage, &a, 6 * MIB);
     client_expect(&a, "ok", "import 1 0");
     books_are(stage, 0, CONTEXT_BYTES + 6 * MIB);
     client_expect(&a, "ok", "close 0");
@@ -43,10 +60,7 @@ static void descriptor_keeps_memory(void **state)
 {
     struct stage *stage = *state;
     struct client a;
-    vmm_start(stage, &a, "a", NULL);
-    client_expect(&a, "ok", "init 0");
-    client_expect(&a, "ok", "create 0 0 %llu", 5 * GIB);
-    client_expect(&a, "ok", "export 0 0");
+    exporter_start(stage, &a, 5 * GIB);
     client_expect(&a, "ok", "release 0");
     books_are(stage, 0, CONTEXT_BYTES + 5 * GIB);
     client_expect(&a, "error 2", "create 1 0 %llu", 5 * GIB);
@@ -64,7 +78,7 @@ static void closed_descriptor_is_noticed(void **state)
 {
     struct stage *stage = *state;
     struct client a;
-    vmm_start(stage, &a, "a", NULL);
+    vmm_start(stage, &a, "a");
     client_expect(&a, "ok", "start");
     client_expect(&a, "ok", "create 0 0 %llu", 6 * MIB);
     client_expect(&a, "ok", "export 0 0");
@@ -79,15 +93,7 @@ static void another_process_is_not_charged(void **state)
 {
     struct stage *stage = *state;
     struct client a, b;
-    unsigned number;
-    vmm_start(stage, &a, "a", NULL);
-    vmm_start(stage, &b, "b", NULL);
-    client_expect(&a, "ok", "init 0");
-    client_expect(&b, "ok", "init 0");
-    client_expect(&a, "ok", "create 0 0 %llu", 6 * MIB);
-    client_expect(&a, "ok", "export 0 0");
-    assert_int_equal(sscanf(client_ask(&a, "number 0"), "ok %u", &number), 1);
-    client_expect(&b, "ok", "fetch 0 %d %u", (int)a.pid, number);
+    pair_start(stage, &a, &b);
     client_expect(&a, "ok", "close 0");
     client_expect(&b, "ok", "import 0 0");
     client_expect(&b, "ok", "close 0");
@@ -108,10 +114,7 @@ static void external_memory_of_our_own(void **state)
 {
     struct stage *stage = *state;
     struct client a;
-    vmm_start(stage, &a, "a", NULL);
-    client_expect(&a, "ok", "init 0");
-    client_expect(&a, "ok", "create 0 0 %llu", 6 * MIB);
-    client_expect(&a, "ok", "export 0 0");
+    exporter_start(stage, &a, 6 * MIB);
     client_expect(&a, "ok", "external 0 %llu", 6 * MIB);
     client_expect(&a, "ok", "release 0");
     books_are(stage, 0, CONTEXT_BYTES + 6 * MIB);
@@ -130,15 +133,7 @@ static void external_memory_of_another(void **state)
 {
     struct stage *stage = *state;
     struct client a, b;
-    unsigned number;
-    vmm_start(stage, &a, "a", NULL);
-    vmm_start(stage, &b, "b", NULL);
-    client_expect(&a, "ok", "init 0");
-    client_expect(&b, "ok", "init 0");
-    client_expect(&a, "ok", "create 0 0 %llu", 6 * MIB);
-    client_expect(&a, "ok", "export 0 0");
-    assert_int_equal(sscanf(client_ask(&a, "number 0"), "ok %u", &number), 1);
-    client_expect(&b, "ok", "fetch 0 %d %u", (int)a.pid, number);
+    pair_start(stage, &a, &b);
     client_expect(&b, "ok", "external 0 %llu", 6 * MIB);
     client_expect(&b, "ok", "buffer 0 %llu", 6 * MIB);
     client_expect(&b, "ok", "alloc 1 %llu", 4 * MIB);
@@ -159,8 +154,8 @@ static void ipc_is_charged_once(void **state)
     struct stage *stage = *state;
     struct client a, b;
     char handle[129];
-    vmm_start(stage, &a, "a", NULL);
-    vmm_start(stage, &b, "b", NULL);
+    vmm_start(stage, &a, "a");
+    vmm_start(stage, &b, "b");
     client_expect(&a, "ok", "init 0");
     client_expect(&b, "ok", "init 0");
     client_expect(&a, "ok", "alloc 0 %llu", 6 * MIB);
@@ -195,32 +190,8 @@ static void failures_leave_the_books_alone(void **state)
         "buffer 0 6291456",   "close 0",    "unexternal", "free 0",
     };
     (void)state;
-    for (unsigned i = 0; i < 2 * sizeof(calls) / sizeof(calls[0]); i++) {
-        struct stage stage;
-        struct client a;
-        char order[128];
-        unsigned failed = 0;
-        snprintf(order, sizeof(order), "%s=%s:1:304", i % 2 ? "fail-after" : "fail", calls[i / 2]);
-        stage_open(&stage);
-        vmm_start(&stage, &a, "a", order);
-        client_expect(&a, "ok", "init 0");
-        for (unsigned step = 0; step < sizeof(steps) / sizeof(steps[0]); step++) {
-            char answer[32];
-            snprintf(answer, sizeof(answer), "%.31s", client_ask(&a, "%s", steps[step]));
-            client_expect(&a, "ok", "settle");
-            assert_int_equal(books_of(&stage, 0), machine_of(&stage, 0));
-            if (strcmp(answer, "error 304") == 0) {
-                failed++;
-                step--; /* once more */
-            } else
-                assert_string_equal(answer, "ok");
-        }
-        assert_int_equal(failed, 1);
-        assert_int_equal(books_of(&stage, 0), CONTEXT_BYTES);
-        client_end(&a, 0);
-        stage_await_empty(&stage);
-        stage_close(&stage);
-    }
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+        failures_of(calls[i], steps, sizeof(steps) / sizeof(steps[0]));
 }
 
 /* Handles, mappings, imports and descriptors in any order, from several threads: never more than the budget, nothing left. */

@@ -8,29 +8,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "integration/stage.h"
+#include "integration/objects.h"
 
 #define PTX ".version 8.0 .target sm_90 .address_size 64 "
-
-static void books_agree(struct stage *stage)
-{
-    assert_int_equal(stage_used(stage) + stage_dead(stage), stage_witness_used(stage));
-}
-
-/* A client with the commands of object_client.c, its primary context current. */
-static void objects_start(struct stage *stage, struct client *client, const char *budget, const char *simulate)
-{
-    static char program[512];
-    snprintf(program, sizeof(program), "%s/tests/integration/object_client", getenv("abs_top_builddir"));
-    client_start(stage, client,
-                 &(struct client_terms){.slot = "a", .budget = budget, .simulate = simulate, .wrapper = {program}});
-    client_expect(client, "ok", "init");
-}
-
-static uint64_t held(struct stage *stage)
-{
-    return stage_used(stage) - CONTEXT_BYTES;
-}
 
 static void file_write(struct stage *stage, const char *text, char path[128])
 {

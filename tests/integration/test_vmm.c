@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <cmocka.h>
 
-#include "integration/books_agree.h"
+#include "integration/vmm_failures.h"
 
 static void vmm_start(struct stage *stage, struct client *client, const char *budget, const char *simulate)
 {
@@ -174,33 +174,11 @@ static void failures_leave_the_books_alone(void **state)
     static const char *const calls[] = {
         "cuMemCreate", "cuMemMap", "cuMemUnmap", "cuMemRelease", "cuMemRetainAllocationHandle",
     };
+    static const char *const steps[] = {"create 0 0 6291456", "map 0 0 6291456", "retain 1 0 0",
+                                        "release 1",          "release 0",       "unmap 0 6291456"};
     (void)state;
-    for (unsigned i = 0; i < 2 * sizeof(calls) / sizeof(calls[0]); i++) {
-        static const char *const steps[] = {"create 0 0 6291456", "map 0 0 6291456", "retain 1 0 0",
-                                            "release 1",          "release 0",       "unmap 0 6291456"};
-        struct stage stage;
-        struct client a;
-        char order[128];
-        unsigned failed = 0;
-        snprintf(order, sizeof(order), "%s=%s:1:304", i % 2 ? "fail-after" : "fail", calls[i / 2]);
-        stage_open(&stage);
-        vmm_start(&stage, &a, NULL, order);
-        client_expect(&a, "ok", "init 0");
-        for (unsigned step = 0; step < sizeof(steps) / sizeof(steps[0]); step++) {
-            const char *answer = client_ask(&a, "%s", steps[step]);
-            assert_int_equal(books_of(&stage, 0), machine_of(&stage, 0));
-            if (strcmp(answer, "error 304") == 0) {
-                failed++;
-                step--; /* once more */
-            } else
-                assert_string_equal(answer, "ok");
-        }
-        assert_int_equal(failed, 1);
-        assert_int_equal(books_of(&stage, 0), CONTEXT_BYTES);
-        client_end(&a, 0);
-        stage_await_empty(&stage);
-        stage_close(&stage);
-    }
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+        failures_of(calls[i], steps, sizeof(steps) / sizeof(steps[0]));
 }
 
 /* A process killed at any point of the four calls leaves nothing: the whole budget is another's. */

@@ -94,15 +94,21 @@ byte wants[N], slots[N];
 
 /* --- one look -------------------------------------------------------------------------------------------------------- */
 
+/*
+ * An access to what is shared and the computing on it until the next access are one atomic step: nobody else sees or
+ * changes a process's own variables, so steps among them would add states and nothing that could be found. A process's
+ * own committed bytes are changed by nobody else and may be read with any of its steps.
+ */
 #ifdef BROKEN_COMMITTED_READ_FIRST
 #define READ_FIRST  c = committed[i]
 #define READ_SECOND d_step { b = bid[i]; o = (b != 0 && ticket[i] < tick -> b : 0); s = NOT_SETTLED }
+#define READ_OTHERS skip
 #else
-#define READ_FIRST                                                                                                    \
-    b = bid[i];                                                                                                       \
+#define READ_FIRST  b = bid[i]
+#define READ_OTHERS                                                                                                    \
     if                                                                                                                \
-    :: b != 0 -> d_step { o = (ticket[i] < tick -> b : 0); s = settled[i] }                                           \
-    :: else -> s = NOT_SETTLED                                                                                        \
+    :: d_step { b != 0 -> o = (ticket[i] < tick -> b : 0); s = settled[i] }                                           \
+    :: b == 0                                                                                                         \
     fi
 #define READ_SECOND c = committed[i]
 #endif
@@ -118,59 +124,18 @@ byte wants[N], slots[N];
 #endif
 #endif
 
-inline look()
-{
-    d_step {
-        c_all[0] = 0; b_all[0] = 0; o_all[0] = 0; dead = 0;
-#if S == 2
-        c_all[1] = 0; b_all[1] = 0; o_all[1] = 0;
-#endif
-        high = rows_high; i = 0
-    }
-    do
-    :: i >= high -> break
-    :: i < high && i == row -> d_step { c_all[slot] = c_all[slot] + committed[i]; i++ }
-    :: i < high && i != row ->
-        READ_FIRST;
-        READ_SECOND;
-#ifndef CLAIMS
-        d_step { /* tags never change here */
-            if
-            :: s != NOT_SETTLED && c == s -> b = 0; o = 0 /* granted, and in the committed bytes already */
-            :: else
-            fi;
-            c_all[SLOT(tag[i])] = c_all[SLOT(tag[i])] + c;
-            b_all[SLOT(tag[i])] = b_all[SLOT(tag[i])] + b;
-            o_all[SLOT(tag[i])] = o_all[SLOT(tag[i])] + o;
-            b = 0; c = 0; o = 0; s = 0; i++
-        }
+#ifdef CLAIMS
+#define HIGH high
 #else
-        if
-        :: s != NOT_SETTLED && c == s -> d_step { b = 0; o = 0 } /* granted, and in the committed bytes already */
-        :: else
-        fi;
-        if
-        :: b == 0 && c == 0
-        :: else ->
-            t = tag[i];
-            d_step {
-                if
-                :: STATE(t) == LIVE ->
-                    c_all[SLOT(t)] = c_all[SLOT(t)] + c;
-                    b_all[SLOT(t)] = b_all[SLOT(t)] + b;
-                    o_all[SLOT(t)] = o_all[SLOT(t)] + o
-                :: else
-                fi
-            }
-            if
-            :: STATE(t) == ORPHANED || STATE(t) == DYING -> READ_DEAD
-            :: else
-            fi
-        fi;
-        d_step { b = 0; c = 0; o = 0; s = 0; t = 0; i++ }
+#define HIGH ROWS
 #endif
-    od
-}
+
+#define TALLY(slot)                                                                                                    \
+    c_all[slot] = c_all[slot] + c;                                                                                    \
+    b_all[slot] = b_all[slot] + b;                                                                                    \
+    o_all[slot] = o_all[slot] + o
+#define NEXT_ROW                                                                                                       \
+    b = 0; c = 0; o = 0; s = 0; i = (i + 1 == row -> i + 2 : i + 1)
 
 #define FITS           0
 #define OVER           1
@@ -181,6 +146,11 @@ inline look()
 inline judge()
 {
     d_step {
+#ifdef CLAIMS
+        c_all[slot] = c_all[slot] + (row < high -> committed[row] : 0);
+#else
+        c_all[slot] = c_all[slot] + committed[row];
+#endif
         need_c = dead + c_all[0] + n;
         need_o = o_all[0];
         need_b = b_all[0];
@@ -229,8 +199,58 @@ inline judge()
 #if S == 2
         c_all[1] = 0; b_all[1] = 0; o_all[1] = 0;
 #endif
-        i = 0; high = 0
+        i = (row == 0 -> 1 : 0); high = 0
     }
+}
+
+/* One look and the judgement on it. Between looks all sums are 0 and i is the first row of another (judge sees to both). */
+inline look()
+{
+#ifdef CLAIMS
+    d_step { high = rows_high; i = (row == 0 -> 1 : 0) }
+#endif
+    do
+    :: atomic { i >= HIGH -> judge() } break
+    :: atomic { i < HIGH -> READ_FIRST }
+        READ_OTHERS;
+#ifndef CLAIMS
+        atomic {
+            READ_SECOND;
+            d_step { /* tags never change here */
+                if
+                :: s != NOT_SETTLED && c == s -> b = 0; o = 0 /* granted, and in the committed bytes already */
+                :: else
+                fi;
+                TALLY(SLOT(tag[i]));
+                NEXT_ROW
+            }
+        }
+#else
+        atomic {
+            READ_SECOND;
+            if
+            :: s != NOT_SETTLED && c == s -> d_step { b = 0; o = 0 } /* granted, and in the committed bytes already */
+            :: else
+            fi
+        }
+        if
+        :: b == 0 && c == 0
+        :: else ->
+            atomic {
+                t = tag[i];
+                if
+                :: STATE(t) == LIVE -> d_step { TALLY(SLOT(t)) }
+                :: else
+                fi
+            }
+            if
+            :: STATE(t) == ORPHANED || STATE(t) == DYING -> READ_DEAD
+            :: else
+            fi
+        fi;
+        d_step { NEXT_ROW; t = 0 }
+#endif
+    od
 }
 
 #ifdef BROKEN_SETTLED_NOT_TAKEN_BACK
@@ -241,10 +261,16 @@ inline judge()
 
 /* --- one request: looks until it is answered ----------------------------------------------------------------------------- */
 
+#define GRANT d_step { committed[row] = committed[row] + n; assert(SAFE) }
 #ifdef BROKEN_BID_CLEARED_FIRST
-#define COMMIT bid[row] = 0; d_step { committed[row] = committed[row] + n; assert(SAFE) }
+#define COMMIT                                                                                                         \
+    atomic { j == FITS -> bid[row] = 0 }                                                                              \
+    atomic { GRANT; got = 1 }
 #else
-#define COMMIT settled[row] = committed[row] + n; d_step { committed[row] = committed[row] + n; assert(SAFE) }; bid[row] = 0
+#define COMMIT                                                                                                         \
+    atomic { j == FITS -> settled[row] = committed[row] + n }                                                         \
+    GRANT;                                                                                                            \
+    atomic { bid[row] = 0; got = 1 }
 #endif
 
 inline request()
@@ -255,7 +281,6 @@ inline request()
         d_step { before = 0; before_own = 0 }
         do
         :: look();
-            judge();
             if
             :: j == BEHIND_OLDER -> break
             :: j == FITS || j == BEHIND_YOUNGER -> break
@@ -275,33 +300,30 @@ inline request()
         d_step { peeked = 0; before = 0; before_own = 0 }
 #ifdef BROKEN_LOOK_BEFORE_BID
         look();
-        judge();
         if
-        :: j == FITS -> COMMIT; got = 1; break
-        :: else
+        :: COMMIT; break
+        :: j != FITS
         fi;
 #endif
         if
         :: standing
-        :: !standing -> d_step { ticket[row] = tick; UNSETTLE; bid[row] = n }
+        :: d_step { !standing -> ticket[row] = tick; UNSETTLE; bid[row] = n }
         fi;
         do
         :: look();
-            judge();
             if
-            :: j == FITS -> COMMIT; got = 1; break
-            :: j == OVER && agree -> bid[row] = 0; break
+            :: COMMIT; break
+            :: atomic { j == OVER && agree -> bid[row] = 0 } break
             :: j == OVER && !agree
 #ifdef GIVE_UP
             :: j == OVER && !agree -> d_step { bid[row] = 0; standing = 0; j = BEHIND_OLDER }; break
 #endif
-            :: j >= BEHIND_OLDER && tick == NO_TICKET ->
-                d_step { tick = next_ticket; next_ticket++ }
+            :: d_step { j >= BEHIND_OLDER && tick == NO_TICKET -> tick = next_ticket; next_ticket++ }
                 ticket[row] = tick
 #ifdef BROKEN_ALL_WITHDRAW
-            :: j >= BEHIND_OLDER && tick != NO_TICKET -> d_step { bid[row] = 0; standing = 0 }; break
+            :: d_step { j >= BEHIND_OLDER && tick != NO_TICKET -> bid[row] = 0; standing = 0 } break
 #else
-            :: j == BEHIND_OLDER && tick != NO_TICKET -> d_step { bid[row] = 0; standing = 0 }; break
+            :: d_step { j == BEHIND_OLDER && tick != NO_TICKET -> bid[row] = 0; standing = 0 } break
             :: j == BEHIND_YOUNGER && tick != NO_TICKET -> standing = 1; break
 #endif
             fi
@@ -373,7 +395,7 @@ inline release()
 
 proctype process(byte me)
 {
-    byte row = me, slot, n, i, high, tick = NO_TICKET, b, c, o, s, t, dead, seen, before, before_own, need_c, need_o, need_b, j;
+    byte row = me, slot, n, i = (me == 0 -> 1 : 0), high, tick = NO_TICKET, b, c, o, s, t, dead, seen, before, before_own, need_c, need_o, need_b, j;
     byte c_all[S], b_all[S], o_all[S];
     bit agree, got, standing, peeked;
     {

@@ -1,7 +1,7 @@
 # Unit tests of src/platform and src/ledger, and the scene they share with tests/crash.
 if HAVE_CMOCKA
 check_LTLIBRARIES += libscene.la
-libscene_la_SOURCES = tests/unit/scene.c tests/unit/scene.h
+libscene_la_SOURCES = tests/unit/scene.c tests/unit/scene.h tests/unit/fake_driver.c tests/unit/fake_driver.h
 libscene_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 libscene_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 

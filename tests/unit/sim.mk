@@ -6,7 +6,7 @@ EXTRA_DIST += tests/unit/cuda_header_values.c
 if SIMULATOR
 if HAVE_CMOCKA
 check_LTLIBRARIES += libsimstage.la
-libsimstage_la_SOURCES = tests/unit/sim_stage.c tests/unit/sim_stage.h
+libsimstage_la_SOURCES = tests/unit/sim_stage.c tests/unit/sim_stage.h tests/unit/sim_context.h
 libsimstage_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 libsimstage_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 

@@ -9,77 +9,11 @@
 
 #include "account/account.h"
 #include "ledger/snapshot.h"
+#include "unit/fake_driver.h"
 #include "unit/scene.h"
 
 #define BLOCK     (2 * MIB)
 #define PREDICTED (600 * MIB) /* no NVML here, so a context stays charged what was predicted */
-
-/* --- a driver ---------------------------------------------------------------------------------------------------------- */
-
-static CUcontext current;
-
-static CUresult fake_count(int *count)
-{
-    *count = 1;
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_get(CUdevice *device, int ordinal)
-{
-    *device = ordinal;
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_uuid(CUuuid *uuid, CUdevice device)
-{
-    memset(uuid, 7 + device, sizeof *uuid);
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_total(size_t *bytes, CUdevice device)
-{
-    (void)device;
-    *bytes = 24 * GIB;
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_name(char *name, int bytes, CUdevice device)
-{
-    (void)device;
-    assert_true(bytes > 4);
-    memcpy(name, "fake", 5);
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_attribute(int *value, int attribute, CUdevice device)
-{
-    (void)device;
-    *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9 : 0;
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_current(CUcontext *context)
-{
-    *context = current;
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_device(CUdevice *device)
-{
-    *device = 0;
-    return current != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
-}
-
-static const struct driver driver = {
-    .cuDeviceGetCount = fake_count,
-    .cuDeviceGet = fake_get,
-    .cuDeviceGetUuid_v2 = fake_uuid,
-    .cuDeviceTotalMem_v2 = fake_total,
-    .cuDeviceGetName = fake_name,
-    .cuDeviceGetAttribute = fake_attribute,
-    .cuCtxGetCurrent = fake_current,
-    .cuCtxGetDevice = fake_device,
-};
 
 /* --- the stage: one account for all tests, as a process has one ----------------------------------------------------------- */
 
@@ -103,10 +37,10 @@ static uint64_t used(void)
 static CUresult context_make(CUcontext handle)
 {
     struct context_charge context;
-    if (!context_begin(&driver, 0, false, &context))
+    if (!context_begin(&fake_driver, 0, false, &context))
         return CUDA_ERROR_OUT_OF_MEMORY;
     context_end(&context, CUDA_SUCCESS, handle, false);
-    current = handle;
+    fake_current = handle;
     return CUDA_SUCCESS;
 }
 
@@ -115,7 +49,7 @@ static void context_destroy(CUcontext handle)
     struct context_ending ending;
     context_ending_begin(handle, 0, &ending);
     context_ending_end(&ending, true);
-    current = NULL;
+    fake_current = NULL;
 }
 
 static int account_setup(void **state)
@@ -127,7 +61,7 @@ static int account_setup(void **state)
     assert_int_equal(setenv("CUBUDGET_DIR", scene.directory, 1), 0);
     assert_int_equal(settings_read(&settings, &fault), 0);
     account_configure(&settings);
-    account_attach(&driver);
+    account_attach(&fake_driver);
     assert_true(account_is_attached());
     return 0;
 }
@@ -160,7 +94,7 @@ static void take(uint64_t pointer, uint64_t bytes)
 {
     struct charge charge;
     bool passes;
-    assert_true(account_ask(&driver, LEDGER_KIND_LINEAR, linear_cost(bytes), &charge, &passes));
+    assert_true(account_ask(&fake_driver, LEDGER_KIND_LINEAR, linear_cost(bytes), &charge, &passes));
     account_record(&charge, pointer, bytes);
 }
 
@@ -225,7 +159,7 @@ static void refused_by_the_driver(void **state)
     (void)state;
     struct charge charge;
     bool passes;
-    assert_true(account_ask(&driver, LEDGER_KIND_MANAGED, 3 * BLOCK, &charge, &passes));
+    assert_true(account_ask(&fake_driver, LEDGER_KIND_MANAGED, 3 * BLOCK, &charge, &passes));
     account_abandon(&charge);
     assert_int_equal(used(), 2 * PREDICTED);
 }
@@ -236,9 +170,9 @@ static void cost_differs_from_what_was_asked(void **state)
     (void)state;
     struct charge charge;
     bool passes;
-    assert_true(account_ask(&driver, LEDGER_KIND_LINEAR, 4 * BLOCK, &charge, &passes));
+    assert_true(account_ask(&fake_driver, LEDGER_KIND_LINEAR, 4 * BLOCK, &charge, &passes));
     account_record(&charge, 64 * BLOCK, 5 * BLOCK);
-    assert_true(account_ask(&driver, LEDGER_KIND_LINEAR, 4 * BLOCK, &charge, &passes));
+    assert_true(account_ask(&fake_driver, LEDGER_KIND_LINEAR, 4 * BLOCK, &charge, &passes));
     account_record(&charge, 70 * BLOCK, 3 * BLOCK);
     assert_int_equal(used(), 2 * PREDICTED + 8 * BLOCK);
     account_freed(64 * BLOCK);
@@ -250,7 +184,7 @@ static void end_of_a_context_frees_its_own(void **state)
     (void)state;
     take(64 * BLOCK, 100);
     take(65 * BLOCK, 7 * BLOCK);
-    current = second;
+    fake_current = second;
     take(80 * BLOCK, 100);
     take(81 * BLOCK, 5 * BLOCK);
     assert_int_equal(used(), 2 * PREDICTED + 14 * BLOCK);
@@ -266,7 +200,7 @@ static void context_made_elsewhere_is_adopted(void **state)
 {
     static int other_context;
     (void)state;
-    current = (CUcontext)(void *)&other_context;
+    fake_current = (CUcontext)(void *)&other_context;
     take(64 * BLOCK, BLOCK);
     assert_int_equal(used(), 2 * PREDICTED + BLOCK); /* its own cost is not known, its memory is charged */
     context_destroy((CUcontext)(void *)&other_context);
@@ -278,12 +212,12 @@ static void nothing_to_charge_passes(void **state)
     (void)state;
     struct charge charge;
     bool passes = false;
-    current = NULL;
-    assert_false(account_ask(&driver, LEDGER_KIND_LINEAR, BLOCK, &charge, &passes));
+    fake_current = NULL;
+    assert_false(account_ask(&fake_driver, LEDGER_KIND_LINEAR, BLOCK, &charge, &passes));
     assert_true(passes);
-    current = first;
+    fake_current = first;
     passes = false;
-    assert_false(account_ask(&driver, LEDGER_KIND_LINEAR, 0, &charge, &passes));
+    assert_false(account_ask(&fake_driver, LEDGER_KIND_LINEAR, 0, &charge, &passes));
     assert_true(passes);
 }
 
@@ -293,7 +227,7 @@ static void named_device_is_charged(void **state)
     (void)state;
     struct charge charge;
     bool passes = false;
-    current = NULL;
+    fake_current = NULL;
     assert_true(account_ask_device(0, LEDGER_KIND_VMM, BLOCK, &charge, &passes));
     assert_int_equal(charge.owner, OWNER_NONE);
     account_record(&charge, 64 * BLOCK, BLOCK);
@@ -315,9 +249,9 @@ static void too_much_is_refused(void **state)
     (void)state;
     struct charge charge;
     bool passes;
-    assert_false(account_ask(&driver, LEDGER_KIND_LINEAR, 8 * GIB, &charge, &passes));
+    assert_false(account_ask(&fake_driver, LEDGER_KIND_LINEAR, 8 * GIB, &charge, &passes));
     assert_false(passes);
-    assert_false(account_ask(&driver, LEDGER_KIND_LINEAR, linear_cost(UINT64_MAX), &charge, &passes));
+    assert_false(account_ask(&fake_driver, LEDGER_KIND_LINEAR, linear_cost(UINT64_MAX), &charge, &passes));
     assert_false(passes);
     assert_int_equal(used(), 2 * PREDICTED);
 }
@@ -336,7 +270,7 @@ static void array_take(uint64_t handle, uint64_t bytes)
 {
     struct array_charge array;
     bool passes;
-    assert_true(array_ask(&driver, bytes, &array, &passes));
+    assert_true(array_ask(&fake_driver, bytes, &array, &passes));
     array_record(&array, handle);
 }
 
@@ -425,12 +359,12 @@ static void end_of_a_context_frees_its_arrays_and_more(void **state)
     bool passes;
     array_take(0x1000, 1000);
     array_take(0x1040, 5 * BLOCK);
-    assert_true(measured_ask(&driver, LEDGER_KIND_MODULE, 3 * BLOCK, &measured, &passes));
+    assert_true(measured_ask(&fake_driver, LEDGER_KIND_MODULE, 3 * BLOCK, &measured, &passes));
     assert_int_equal(measured_cost(&measured), 3 * BLOCK); /* nobody says otherwise */
     measured_record(&measured, 0x2000, 3 * BLOCK);
-    assert_true(measured_ask(&driver, LEDGER_KIND_CONTEXT, BLOCK, &measured, &passes));
+    assert_true(measured_ask(&fake_driver, LEDGER_KIND_CONTEXT, BLOCK, &measured, &passes));
     measured_record_context(&measured, CONTEXT_STACKS, measured_cost(&measured));
-    assert_true(measured_ask(&driver, LEDGER_KIND_CONTEXT, 2 * BLOCK, &measured, &passes));
+    assert_true(measured_ask(&fake_driver, LEDGER_KIND_CONTEXT, 2 * BLOCK, &measured, &passes));
     measured_record_context(&measured, CONTEXT_STACKS, measured_cost(&measured));
     assert_int_equal(used(), 2 * PREDICTED + 12 * BLOCK);
     context_destroy(first);
@@ -447,18 +381,18 @@ static void refused_measurements_leave_nothing(void **state)
     struct measured_charge measured;
     struct array_charge array;
     bool passes = true;
-    assert_false(measured_ask(&driver, LEDGER_KIND_MODULE, 8 * GIB, &measured, &passes));
+    assert_false(measured_ask(&fake_driver, LEDGER_KIND_MODULE, 8 * GIB, &measured, &passes));
     assert_false(passes);
-    assert_true(measured_ask(&driver, LEDGER_KIND_MODULE, BLOCK, &measured, &passes));
+    assert_true(measured_ask(&fake_driver, LEDGER_KIND_MODULE, BLOCK, &measured, &passes));
     measured_abandon(&measured);
-    assert_true(measured_ask(&driver, LEDGER_KIND_MODULE, 0, &measured, &passes));
+    assert_true(measured_ask(&fake_driver, LEDGER_KIND_MODULE, 0, &measured, &passes));
     assert_int_equal(measured_cost(&measured), 0);
     assert_false(measured_extend(&measured, 8 * GIB)); /* more than there is: the caller undoes it */
     account_abandon(&measured.charge);
-    assert_true(array_ask(&driver, 1000, &array, &passes));
+    assert_true(array_ask(&fake_driver, 1000, &array, &passes));
     account_abandon(&array.charge);
     array_abandon(&array);
-    assert_false(array_ask(&driver, 0, &array, &passes));
+    assert_false(array_ask(&fake_driver, 0, &array, &passes));
     assert_true(passes);
     assert_int_equal(used(), 2 * PREDICTED);
 }

@@ -12,76 +12,10 @@
 
 #include "account/handles.h"
 #include "ledger/snapshot.h"
+#include "unit/fake_driver.h"
 #include "unit/scene.h"
 
 #define BLOCK (2 * MIB)
-
-/* --- a driver of two devices ------------------------------------------------------------------------------------------- */
-
-static CUcontext current;
-
-static CUresult fake_count(int *count)
-{
-    *count = 2;
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_get(CUdevice *device, int ordinal)
-{
-    *device = ordinal;
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_uuid(CUuuid *uuid, CUdevice device)
-{
-    memset(uuid, 7 + device, sizeof *uuid);
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_total(size_t *bytes, CUdevice device)
-{
-    (void)device;
-    *bytes = 24 * GIB;
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_name(char *name, int bytes, CUdevice device)
-{
-    (void)device;
-    assert_true(bytes > 4);
-    memcpy(name, "fake", 5);
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_attribute(int *value, int attribute, CUdevice device)
-{
-    (void)device;
-    *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9 : 0;
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_current(CUcontext *context)
-{
-    *context = current;
-    return CUDA_SUCCESS;
-}
-
-static CUresult fake_device(CUdevice *device)
-{
-    *device = 0;
-    return CUDA_SUCCESS;
-}
-
-static const struct driver driver = {
-    .cuDeviceGetCount = fake_count,
-    .cuDeviceGet = fake_get,
-    .cuDeviceGetUuid_v2 = fake_uuid,
-    .cuDeviceTotalMem_v2 = fake_total,
-    .cuDeviceGetName = fake_name,
-    .cuDeviceGetAttribute = fake_attribute,
-    .cuCtxGetCurrent = fake_current,
-    .cuCtxGetDevice = fake_device,
-};
 
 /* --- the stage ------------------------------------------------------------------------------------------------------------ */
 
@@ -116,7 +50,7 @@ static int account_setup(void **state)
     assert_int_equal(setenv("CUBUDGET_DIR", scene.directory, 1), 0);
     assert_int_equal(settings_read(&settings, &fault), 0);
     account_configure(&settings);
-    account_attach(&driver);
+    account_attach(&fake_driver);
     assert_true(account_is_attached());
     return 0;
 }
@@ -503,14 +437,14 @@ static void external_memory_holds_until_its_buffers_go(void **state)
     struct shareable shareable = descriptor_open();
     create(0, H, BLOCK);
     export_as(H, &shareable);
-    external_import_end(&driver, handle_import_begin(&shareable), 0x1000, true, &shareable);
+    external_import_end(&fake_driver, handle_import_begin(&shareable), 0x1000, true, &shareable);
     struct shareable another =
         descriptor_open(); /* the driver took the first, and its number means something else now */
     assert_int_equal(dup2(another.descriptor, shareable.descriptor), shareable.descriptor);
     release(H);
     assert_int_equal(used(), BLOCK);
-    external_buffer_end(&driver, external_buffer_begin(0x1000), AT, true);
-    external_buffer_end(&driver, external_buffer_begin(0x1000), 0, false);
+    external_buffer_end(&fake_driver, external_buffer_begin(0x1000), AT, true);
+    external_buffer_end(&fake_driver, external_buffer_begin(0x1000), 0, false);
     external_destroy_end(external_destroy_begin(0x1000), 0x1000, false);
     external_destroy_end(external_destroy_begin(0x1000), 0x1000, true);
     assert_int_equal(used(), BLOCK);
@@ -530,19 +464,19 @@ static void end_of_a_context(void **state)
     struct shareable shareable = descriptor_open();
     struct context_charge context;
     struct context_ending ending;
-    assert_true(context_begin(&driver, 0, false, &context));
+    assert_true(context_begin(&fake_driver, 0, false, &context));
     context_end(&context, CUDA_SUCCESS, (CUcontext)(void *)&place, false);
-    current = (CUcontext)(void *)&place;
+    fake_current = (CUcontext)(void *)&place;
     create(0, H, BLOCK);
     create(0, OTHER, 3 * BLOCK);
     export_as(H, &shareable);
-    external_import_end(&driver, handle_import_begin(&shareable), 0x1000, true, &shareable);
-    external_buffer_end(&driver, external_buffer_begin(0x1000), AT, true);
+    external_import_end(&fake_driver, handle_import_begin(&shareable), 0x1000, true, &shareable);
+    external_buffer_end(&fake_driver, external_buffer_begin(0x1000), AT, true);
     close(shareable.descriptor);
     release(H);
-    context_ending_begin(current, 0, &ending);
+    context_ending_begin(fake_current, 0, &ending);
     context_ending_end(&ending, true);
-    current = NULL;
+    fake_current = NULL;
     assert_int_equal(used(), 3 * BLOCK);
     release(OTHER);
 }
@@ -652,5 +586,6 @@ int main(void)
         HANDLES(forked_child_owes_nothing),
         HANDLES(random_work_agrees_with_a_plain_model),
     };
+    fake_devices = 2;
     return cmocka_run_group_tests(tests, account_setup, account_teardown);
 }

@@ -1,7 +1,5 @@
 /* The simulated driver's arrays: what they cost, what they hold, and what is an error. One context for all but one test. */
-#include "unit/sim_stage.h"
-
-#define CONTEXT_BYTES (527 * MIB)
+#include "unit/sim_context.h"
 
 CUresult cuArrayCreate(CUarray *array, const CUDA_ARRAY_DESCRIPTOR_v1 *descriptor);
 CUresult cuArrayCreate_v2(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *descriptor);
@@ -23,25 +21,10 @@ CUresult cuMemcpyAtoA_v2(CUarray to, size_t to_offset, CUarray from, size_t from
 CUresult cuMemcpyDtoA_v2(CUarray to, size_t offset, CUdeviceptr from, size_t bytes);
 CUresult cuMemcpyAtoD_v2(CUdeviceptr to, CUarray from, size_t offset, size_t bytes);
 
-static CUcontext context;
-
-static uint64_t used(void)
-{
-    return stage_figures().device[0].used_bytes - CONTEXT_BYTES;
-}
-
 static int group_setup(void **state)
 {
     (void)state;
-    if (stage_open("") != 0 || cuInit(0) != CUDA_SUCCESS || cuDevicePrimaryCtxRetain(&context, 0) != CUDA_SUCCESS)
-        return -1;
-    return cuCtxSetCurrent(context);
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    return stage_close();
+    return context_open("");
 }
 
 static CUDA_ARRAY3D_DESCRIPTOR shape(size_t width, size_t height, size_t depth, CUarray_format format,

@@ -1,9 +1,8 @@
 /* What the simulated driver takes of the card beside memory that is asked for: modules, libraries, stacks, green contexts. */
-#include "unit/sim_stage.h"
+#include "unit/sim_context.h"
 
-#define CONTEXT_BYTES (527 * MIB)
-#define PTX           ".version 8.0\n.target sm_90\n.address_size 64\n"
-#define BIG           PTX ".visible .global .align 4 .b8 big[67108864];\n"
+#define PTX ".version 8.0\n.target sm_90\n.address_size 64\n"
+#define BIG PTX ".visible .global .align 4 .b8 big[67108864];\n"
 
 CUresult cuLibraryLoadData(CUlibrary *library, const void *image, CUjit_option *options, void **values, unsigned count,
                            CUlibraryOption *library_options, void **library_values, unsigned library_count);
@@ -22,25 +21,10 @@ CUresult cuGreenCtxDestroy(CUgreenCtx green);
 CUresult cuCtxFromGreenCtx(CUcontext *context, CUgreenCtx green);
 CUresult cuGreenCtxStreamCreate(CUstream *stream, CUgreenCtx green, unsigned flags, int priority);
 
-static CUcontext context;
-
-static uint64_t used(void)
-{
-    return stage_figures().device[0].used_bytes - CONTEXT_BYTES;
-}
-
 static int group_setup(void **state)
 {
     (void)state;
-    if (stage_open("") != 0 || cuInit(0) != CUDA_SUCCESS || cuDevicePrimaryCtxRetain(&context, 0) != CUDA_SUCCESS)
-        return -1;
-    return cuCtxSetCurrent(context);
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    return stage_close();
+    return context_open("");
 }
 
 static void modules_cost_their_global_variables(void **state)

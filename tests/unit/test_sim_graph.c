@@ -1,31 +1,14 @@
 /* The simulated driver's graphs: what their memory costs, when, and what they do. Figures and errors are those of a card. */
-#include "unit/sim_stage.h"
+#include "unit/sim_context.h"
 
 #include <pthread.h>
 
-#define CONTEXT_BYTES (527 * MIB)
-
-static CUcontext context;
 static CUstream stream;
-
-static uint64_t used(void)
-{
-    return stage_figures().device[0].used_bytes - CONTEXT_BYTES;
-}
 
 static int group_setup(void **state)
 {
     (void)state;
-    if (stage_open("devices=2") != 0 || cuInit(0) != CUDA_SUCCESS ||
-        cuDevicePrimaryCtxRetain(&context, 0) != CUDA_SUCCESS)
-        return -1;
-    return cuCtxSetCurrent(context) != CUDA_SUCCESS || cuStreamCreate(&stream, 1) != CUDA_SUCCESS ? -1 : 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    return stage_close();
+    return context_open("devices=2") != 0 || cuStreamCreate(&stream, 1) != CUDA_SUCCESS ? -1 : 0;
 }
 
 /* Each test leaves nothing but what a trim gives back. */

@@ -1,5 +1,5 @@
 /* The simulated driver's memory: costs, addresses, copies with real bytes, and what is an error. One context for all. */
-#include "unit/sim_stage.h"
+#include "unit/sim_context.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -7,27 +7,10 @@
 #include <unistd.h>
 #include <sys/wait.h>
 
-#define CONTEXT_BYTES (527 * MIB)
-
-static CUcontext context;
-
-static uint64_t used(void)
-{
-    return stage_figures().device[0].used_bytes - CONTEXT_BYTES;
-}
-
 static int group_setup(void **state)
 {
     (void)state;
-    if (stage_open("") != 0 || cuInit(0) != CUDA_SUCCESS || cuDevicePrimaryCtxRetain(&context, 0) != CUDA_SUCCESS)
-        return -1;
-    return cuCtxSetCurrent(context);
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    return stage_close();
+    return context_open("");
 }
 
 static CUdeviceptr allocate(size_t bytes)

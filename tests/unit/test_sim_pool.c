@@ -1,33 +1,16 @@
 /* The simulated driver's memory pools: what they cost, when it goes back, and whose they are. Figures are those of a card. */
-#include "unit/sim_stage.h"
+#include "unit/sim_context.h"
 
-#define CONTEXT_BYTES (527 * MIB)
-
-static CUcontext context;
 static CUstream one, other;
 static CUmemoryPool standard; /* the default pool of device 0 */
-
-static uint64_t used(void)
-{
-    return stage_figures().device[0].used_bytes - CONTEXT_BYTES;
-}
 
 static int group_setup(void **state)
 {
     (void)state;
-    if (stage_open("devices=2") != 0 || cuInit(0) != CUDA_SUCCESS ||
-        cuDevicePrimaryCtxRetain(&context, 0) != CUDA_SUCCESS)
-        return -1;
-    if (cuCtxSetCurrent(context) != CUDA_SUCCESS || cuStreamCreate(&one, 1) != CUDA_SUCCESS)
+    if (context_open("devices=2") != 0 || cuStreamCreate(&one, 1) != CUDA_SUCCESS)
         return -1;
     return cuStreamCreate(&other, 1) != CUDA_SUCCESS || cuDeviceGetDefaultMemPool(&standard, 0) != CUDA_SUCCESS ? -1
                                                                                                                 : 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    return stage_close();
 }
 
 /* Each test leaves the card as it was. */
