@@ -1,6 +1,19 @@
 # Makes src/interpose/passes.c from hooks.def: for each PASS row the wrapper that marks the thread as inside the driver
 # for the time of the call and does nothing else. What is rare is in a function apart that it ends in, so that the common way keeps
 # no argument over a call. Each name of a parameter is the last word of it.
+# Parameters, those after the sixth volatile: they come on the stack, and are read there when they are passed on; compilers else take
+# all of them into registers first, which must be saved for that (a nanosecond for cuLaunchKernel).
+function kept_in_place(inner,    count, parameter, i, text) {
+    count = split(inner, parameter, /, */)
+    for (i = 1; i <= count; i++) {
+        if (i > 6 && parameter[i] ~ /\*[a-z]+$/)
+            sub(/\*/, "*volatile ", parameter[i])
+        else if (i > 6 && parameter[i] !~ /float|CUmemLocation|CUipc|CUeglFrame/)
+            parameter[i] = "volatile " parameter[i]
+        text = text (i > 1 ? ", " : "") parameter[i]
+    }
+    return "(" text ")"
+}
 BEGIN {
     print "/* Made by passes.awk from hooks.def: wrappers of what only passes the gate. */"
     print "#include \"config.h\""
@@ -37,12 +50,13 @@ BEGIN {
     print "    gate_leave();"
     print "    return result_;"
     print "}"
-    printf "\nCUresult %s%s\n{\n", symbol, parameters
+    printf "\nCUresult %s%s\n{\n", symbol, kept_in_place(inner)
     print "    const struct driver *driver_ = driver_bound();"
-    printf "    if (__builtin_expect(driver_ == NULL || driver_->%s == NULL || !gate_try(), 0))\n", symbol
+    print "    struct gate_mark *mark_;"
+    printf "    if (__builtin_expect(driver_ == NULL || driver_->%s == NULL || (mark_ = gate_try()) == NULL, 0))\n", symbol
     printf "        return %s_slowly(%s);\n", symbol, arguments
     printf "    CUresult result_ = driver_->%s(%s);\n", symbol, arguments
-    print "    gate_leave();"
+    print "    gate_clear(mark_);"
     print "    return result_;"
     print "}"
 }

@@ -34,7 +34,7 @@ _Static_assert(sizeof(struct chunk) == CHUNK_BYTES, "a page of marks");
 /* Of threads that have no mark yet; never written. */
 static struct gate_mark nobody = {.inside = GATE_AWAY};
 /* Of a thread for which there was no memory: no list has it, and the gate never closes again. */
-static __thread struct gate_mark spare;
+static __thread struct gate_mark spare __attribute__((tls_model("initial-exec")));
 
 __thread struct gate_mark *gate_self = &nobody;
 _Atomic(uint32_t) gate_shut;

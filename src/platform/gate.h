@@ -18,6 +18,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
@@ -55,32 +56,39 @@ static inline bool gate_is_inside(void)
     return atomic_load_explicit(&gate_self->inside, memory_order_relaxed) > GATE_AWAY;
 }
 
-/* Marks the thread as inside where that takes no more than storing it. False: gate_enter is to be asked. */
-static inline __attribute__((always_inline)) bool gate_try(void)
+/* Marks the thread as inside where that takes no more than storing it: its mark, for gate_clear. NULL: ask gate_enter. */
+static inline __attribute__((always_inline)) struct gate_mark *gate_try(void)
 {
     struct gate_mark *mark = gate_self;
+    if (mark == NULL)
+        __builtin_unreachable(); /* spares the caller's look at the answer */
     /* A thread without a mark has that of nobody, in which something is set for good. */
     if (__builtin_expect(atomic_load_explicit(&mark->inside, memory_order_relaxed) != GATE_OUT, 0))
-        return false;
+        return NULL;
     atomic_store_explicit(&mark->inside, gate_stack(), memory_order_relaxed);
     atomic_store_explicit(&mark->used, 1, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst); /* the closing side's membarrier makes it a fence of the processor */
     if (__builtin_expect(atomic_load_explicit(&gate_shut, memory_order_acquire) == 0, 1))
-        return true;
+        return mark;
     atomic_store_explicit(&mark->inside, GATE_OUT, memory_order_release);
-    return false;
+    return NULL;
 }
 
 /* Waits while the gate is shut, and marks the thread as inside. False: it was inside already; pass the call on as it is, and do
  * not leave. Keeps errno. */
 static inline __attribute__((always_inline)) bool gate_enter(void)
 {
-    return __builtin_expect(gate_try(), 1) || gate_enter_slowly(gate_stack());
+    return __builtin_expect(gate_try() != NULL, 1) || gate_enter_slowly(gate_stack());
+}
+
+static inline void gate_clear(struct gate_mark *mark)
+{
+    atomic_store_explicit(&mark->inside, GATE_OUT, memory_order_release);
 }
 
 static inline void gate_leave(void)
 {
-    atomic_store_explicit(&gate_self->inside, GATE_OUT, memory_order_release);
+    gate_clear(gate_self);
 }
 
 static inline bool gate_value_is_inside(uintptr_t inside)
