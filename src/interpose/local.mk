@@ -1,4 +1,5 @@
-# libcubudget.so, the library that is preloaded. It needs libc alone and exports the intercepted names, dlsym and
+# libcubudget.so, the library that is preloaded. It takes its own functions for the tables of them (-Bsymbolic): the loader would else
+# look up each of some 680 names in every process. It needs libc alone and exports the intercepted names, dlsym and
 # cubudget_*: an anonymous version script, because a named version node unhooks dlsym. libcubudget-testpoints.so is the
 # tests' own copy with the crash tests' named points built in.
 interpose_sources = \
@@ -22,7 +23,7 @@ interpose_sources = \
     src/interpose/vmm.c
 
 preload_ldflags = $(AM_LDFLAGS) -module -avoid-version -shared -Wl,--version-script=src/interpose/exports.map \
-    -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete
+    -Wl,-Bsymbolic -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete
 
 lib_LTLIBRARIES += libcubudget.la
 libcubudget_la_SOURCES = $(interpose_sources)
