@@ -41,6 +41,11 @@ enum {
     LEDGER_LIFE_BYTE = 0,                /* + row: held while the process lives */
     LEDGER_MEMORY_BYTE = LEDGER_ROWS,    /* + row: held while the driver's descriptors can be */
     LEDGER_LOCK_BYTES = 2 * LEDGER_ROWS, /* gc takes all of them before it unlinks */
+    LEDGER_WATCH_BYTE = 2 * LEDGER_ROWS, /* + device: shared by who wants to hear of its pressure */
+    LEDGER_TERMS_BYTE = 3 * LEDGER_ROWS, /* held by who changes limits, reserves or budgets, while he does */
+
+    LEDGER_LEVELS = 16, /* levels in one word of history */
+    LEDGER_HISTORY = 4, /* full words of it before the current one */
 };
 
 /* What a charge is for. Numbers are part of the layout: new kinds go to the end. */
@@ -72,6 +77,11 @@ enum ledger_row_state {
 /* What the process of a row is doing (the protocol of eviction adds to these). */
 enum ledger_process_state {
     LEDGER_PROCESS_RUNNING = 0,
+};
+
+/* Bits of a row's flags. */
+enum {
+    LEDGER_ROW_SETTLED = 1, /* its process has taken or set the terms of its slot, and counts on them */
 };
 
 #define LEDGER_NO_TICKET UINT64_MAX /* a bid whose bidder has met no rival yet; counts as the youngest */
@@ -115,7 +125,7 @@ struct ledger_row {
     LEDGER_ATOMIC(uint64_t) started_ns;     /* CLOCK_REALTIME when the row was claimed */
     LEDGER_ATOMIC(uint64_t) state_since_ns; /* CLOCK_REALTIME when process_state was last set */
     LEDGER_ATOMIC(uint64_t) used_ns;        /* CLOCK_REALTIME of the last charge or credit, to the second */
-    LEDGER_ATOMIC(uint64_t) flags;          /* reserved for eviction */
+    LEDGER_ATOMIC(uint64_t) flags;          /* LEDGER_ROW_SETTLED; the rest is reserved */
     LEDGER_ATOMIC(uint64_t) counted;        /* allocations + frees at used_ns */
     struct ledger_counts counts;
     char command[LEDGER_COMMAND_BYTES]; /* not always terminated */
@@ -134,14 +144,16 @@ struct ledger_slot {
     LEDGER_ATOMIC(uint64_t) peak_bytes[LEDGER_DEVICES];
     struct ledger_counts counts;
     char name[LEDGER_NAME_BYTES];
-    uint64_t reserved[4];
+    LEDGER_ATOMIC(uint64_t) limit_before; /* the highest limit that was lowered below what the slot held; 0: none was */
+    uint64_t reserved[3];
 };
 
 /* A GPU, claimed like a slot by the hash of its uuid. */
 struct ledger_device {
     LEDGER_ATOMIC(uint64_t) claim; /* 0: free; else the 64-bit FNV-1a hash of the uuid (0 becomes 1) */
     LEDGER_ATOMIC(uint64_t) total_bytes;
-    LEDGER_ATOMIC(uint64_t) budget_bytes;   /* 0: not decided yet; what all rows together may hold */
+    LEDGER_ATOMIC(uint64_t)
+    budget_bytes; /* 0: not decided yet; with total_bytes 0: wished for, not held against the card */
     LEDGER_ATOMIC(uint64_t) baseline_bytes; /* what the idle card uses by itself */
     LEDGER_ATOMIC(uint64_t) peak_bytes;     /* the most ever committed (with the bids that its grants saw) */
     LEDGER_ATOMIC(uint64_t) context_bytes;  /* least cost of a context seen here; 0: none seen */
@@ -149,7 +161,13 @@ struct ledger_device {
     LEDGER_ATOMIC(uint32_t) compute_capability; /* 10 * major + minor */
     uint8_t uuid[LEDGER_UUID_BYTES];
     char name[LEDGER_NAME_BYTES];
-    uint64_t reserved[7];
+    /* Kept while somebody watches: a count of the changes of level in the upper half (a futex), and the levels of the last
+     * 16 in the lower, two bits each, the newest lowest. */
+    LEDGER_ATOMIC(uint64_t) pressure;
+    LEDGER_ATOMIC(uint64_t) pressure_before[LEDGER_HISTORY]; /* what it was at the end of each 16 changes */
+    LEDGER_ATOMIC(uint32_t) watchers; /* 0: nobody watches; else how often somebody began to since the last 0 */
+    uint32_t reserved_word;
+    LEDGER_ATOMIC(uint64_t) budget_before; /* the highest budget that was lowered; 0: none was */
 };
 
 struct ledger_header {

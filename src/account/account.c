@@ -20,9 +20,30 @@ struct settings account_settings;
 
 _Atomic(struct account *) account_current;
 
-void account_configure(const struct settings *settings)
+static bool imposed_here;
+static struct account_fault settings_fault; /* empty: they are good */
+
+void account_configure(const struct settings *settings, bool imposed)
 {
     account_settings = *settings;
+    imposed_here = imposed;
+    settings_fault.text[0] = '\0';
+}
+
+bool account_is_imposed(void)
+{
+    return imposed_here;
+}
+
+void account_misconfigure(const char *why)
+{
+    (void)snprintf(settings_fault.text, sizeof settings_fault.text, "%s", why);
+}
+
+const struct settings *account_settings_get(struct account_fault *fault)
+{
+    *fault = settings_fault;
+    return settings_fault.text[0] == '\0' ? &account_settings : NULL;
 }
 
 bool account_is_attached(void)
@@ -68,6 +89,7 @@ static void fork_parent(void)
 static void fork_child(void)
 {
     claiming_here = false; /* its parent's lock went with its parent's pages */
+    slots_forget();
 }
 
 void claiming_take(struct account *account)
@@ -82,24 +104,41 @@ void claiming_give(struct account *account)
     brief_lock_give(&account->claiming);
 }
 
-static struct account *account_make(void)
+/* Writes why, and returns the status. */
+__attribute__((format(printf, 3, 4))) static int attach_fail(struct account_fault *fault, int status,
+                                                             const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(fault->text, sizeof fault->text, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+int account_make(struct account **made, struct account_fault *fault)
 {
     struct account *none = NULL;
     struct account *account = mmap(NULL, sizeof *account, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (account == MAP_FAILED)
-        log_die(EXIT_NO_LEDGER, "no memory for the books of this process: %s", strerror(errno));
-    if (madvise(account, sizeof *account, MADV_WIPEONFORK) != 0)
-        log_die(EXIT_NO_LEDGER,
-                "this kernel cannot keep the books of a process out of its children (MADV_WIPEONFORK, "
-                "since Linux 4.14): %s",
-                strerror(errno));
+        return attach_fail(fault, EXIT_NO_LEDGER, "no memory for the books of this process: %s", strerror(errno));
+    if (madvise(account, sizeof *account, MADV_WIPEONFORK) != 0) {
+        int error = errno;
+        (void)munmap(account, sizeof *account);
+        return attach_fail(fault, EXIT_NO_LEDGER,
+                           "this kernel cannot keep the books of a process out of its children (MADV_WIPEONFORK, "
+                           "since Linux 4.14): %s",
+                           strerror(error));
+    }
+    account->rows = 1;
     if (!atomic_compare_exchange_strong(&account_current, &none, account)) {
         (void)munmap(account, sizeof *account);
-        return none;
+        *made = none;
+        return 0;
     }
+    *made = account;
     if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0) /* once: children inherit it */
-        log_die(EXIT_NO_LEDGER, "no memory for a fork handler");
-    return account;
+        return attach_fail(fault, EXIT_NO_LEDGER, "no memory for a fork handler");
+    return 0;
 }
 
 /* --- devices --------------------------------------------------------------------------------------------------------- */
@@ -125,13 +164,13 @@ static bool device_read(const struct driver *driver, int number, struct account_
     return true;
 }
 
-static void devices_read(const struct driver *driver, struct account *account)
+static int devices_read(const struct driver *driver, struct account *account, struct account_fault *fault)
 {
     int count = 0;
     CUresult result = driver->cuDeviceGetCount(&count);
     if (result != CUDA_SUCCESS)
-        log_die(
-            EXIT_NO_DEVICE,
+        return attach_fail(
+            fault, EXIT_NO_DEVICE,
             "the driver does not say how many GPUs there are (error %d); nvidia-smi may say what is wrong with them",
             result);
     if (count > LEDGER_DEVICES) {
@@ -139,28 +178,36 @@ static void devices_read(const struct driver *driver, struct account *account)
         count = LEDGER_DEVICES;
     }
     account->devices = 0;
-    const struct account_device *best = NULL;
     for (int number = 0; number < count; number++) {
         struct account_device *device = &account->device[account->devices];
         *device = (struct account_device){0};
         if (!device_read(driver, number, device))
-            log_die(
-                EXIT_NO_DEVICE,
+            return attach_fail(
+                fault, EXIT_NO_DEVICE,
                 "GPU %d does not say its uuid and memory; a driver older than 410 has no uuids: install a newer one",
                 number);
-        if (best == NULL || device->compute > best->compute)
-            best = device;
         account->devices++;
     }
+    return 0;
+}
+
+/* Whether any of them is good enough. */
+static int devices_judge(const struct account *account, struct account_fault *fault)
+{
+    const struct account_device *best = NULL;
     uint32_t wanted = account_settings.min_compute;
+    for (unsigned i = 0; i < account->devices; i++)
+        if (best == NULL || account->device[i].compute > best->compute)
+            best = &account->device[i];
     if (best == NULL)
-        log_die(EXIT_NO_DEVICE, "the driver is there and finds no GPU; nvidia-smi may say why");
-    if (best->compute < wanted)
-        log_die(EXIT_NO_DEVICE,
-                "no visible GPU has compute capability %u.%u or better: the best, '%s', has %u.%u; set "
-                "CUBUDGET_MIN_COMPUTE "
-                "to use it all the same",
-                wanted / 10, wanted % 10, best->name, best->compute / 10, best->compute % 10);
+        return attach_fail(fault, EXIT_NO_DEVICE, "the driver is there and finds no GPU; nvidia-smi may say why");
+    if (best->compute >= wanted)
+        return 0;
+    return attach_fail(fault, EXIT_NO_DEVICE,
+                       "no visible GPU has compute capability %u.%u or better: the best, '%s', has %u.%u; set "
+                       "CUBUDGET_MIN_COMPUTE "
+                       "to use it all the same",
+                       wanted / 10, wanted % 10, best->name, best->compute / 10, best->compute % 10);
 }
 
 /* --- opening ---------------------------------------------------------------------------------------------------------- */
@@ -203,7 +250,7 @@ static int opening_devices(const struct account *account, struct opening *openin
     return 0;
 }
 
-static void claim_fault(const struct ledger *ledger, int result, struct ledger_fault *fault)
+void claim_fault(const struct ledger *ledger, int result, struct ledger_fault *fault)
 {
     switch (result) {
     case -ENOSPC:
@@ -224,6 +271,12 @@ static void claim_fault(const struct ledger *ledger, int result, struct ledger_f
     }
 }
 
+static void rows_release(struct opening *opening)
+{
+    while (opening->rows > 0)
+        ledger_row_release(opening->ledger, &opening->claim[--opening->rows]);
+}
+
 /* One try; -ESTALE: the file went away meanwhile. */
 static int opening_try(const struct account *account, const struct ledger_request *request, struct opening *opening)
 {
@@ -231,31 +284,36 @@ static int opening_try(const struct account *account, const struct ledger_reques
     if (result != 0)
         return opening_fail(opening, result == -EEXIST ? EXIT_BAD_SETTINGS : EXIT_NO_LEDGER, result);
     TESTPOINT("attach.opened");
-    int slot = ledger_slot_claim(opening->ledger, account->slot);
+    int slot = ledger_slot_claim(opening->ledger, account->slot[0]);
     if (slot < 0) {
         fault_write(&opening->fault,
                     "the ledger has its %d slots already and '%s' is another; use one of them or another --ledger",
-                    LEDGER_SLOTS, account->slot);
+                    LEDGER_SLOTS, account->slot[0]);
         result = opening_fail(opening, EXIT_NO_LEDGER, slot);
     }
     if (result == 0)
         result = opening_devices(account, opening);
     if (result == 0) {
-        result = ledger_row_claim(opening->ledger, (unsigned)slot, account->command, &opening->claim);
-        if (result != 0 && result != -ESTALE) {
+        result = ledger_row_claim(opening->ledger, (unsigned)slot, account->command, &opening->claim[0]);
+        opening->rows = result == 0;
+        if (result == 0)
+            result = slots_claim(account, opening);
+        else if (result != -ESTALE)
             claim_fault(opening->ledger, result, &opening->fault);
+        if (result != 0)
             opening->status = EXIT_NO_LEDGER;
-        }
     }
-    if (result != 0)
+    if (result != 0) {
+        rows_release(opening);
         ledger_close(opening->ledger);
+    }
     return result;
 }
 
 int opening_make(const struct account *account, const struct ledger_request *request, struct opening *opening)
 {
     enum { TRIES = 100 };
-    *opening = (struct opening){.claim = {.liveness = {.page = NULL, .memory_descriptor = -1}}};
+    *opening = (struct opening){0};
     opening->ledger = mmap(NULL, sizeof *opening->ledger, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (opening->ledger == MAP_FAILED) {
         fault_write(&opening->fault, "no memory for a ledger");
@@ -277,7 +335,7 @@ int opening_make(const struct account *account, const struct ledger_request *req
 
 void opening_undo(struct opening *opening)
 {
-    ledger_row_release(opening->ledger, &opening->claim);
+    rows_release(opening);
     ledger_close(opening->ledger);
     (void)munmap(opening->ledger, sizeof *opening->ledger);
 }
@@ -294,7 +352,7 @@ int opening_terms(struct opening *opening)
         .reserve_bytes = account_settings.reserve_bytes,
         .priority = account_settings.priority,
     };
-    return ledger_slot_settle(opening->ledger, opening->claim.slot, &terms, &opening->fault);
+    return ledger_slot_settle(opening->ledger, opening->claim[0].slot, &terms, &opening->fault);
 }
 
 static void budgets_say(const struct account *account, const struct opening *opening)
@@ -306,18 +364,22 @@ static void budgets_say(const struct account *account, const struct opening *ope
                      size_format(opening->shrunk_to[i], size, sizeof size));
 }
 
-static void attach(struct account *account, const struct driver *driver)
+static int attach(struct account *account, const struct driver *driver, struct account_fault *fault)
 {
     char directory[PATH_MAX];
     struct opening opening;
-    if (account_settings.slot[0] != '\0')
-        memcpy(account->slot, account_settings.slot, sizeof account->slot);
-    else
-        name_from_executable(account->slot);
+    if (account->rows == 0) /* a forked child's pages are wiped */
+        account->rows = 1;
+    slot_name_own(account->slot[0]);
     name_from_executable(account->command);
-    devices_read(driver, account);
+    int status = devices_read(driver, account, fault);
+    if (status == 0)
+        status = devices_judge(account, fault);
+    if (status != 0)
+        return status;
     if (shm_directory(account_settings.directory, directory) != 0)
-        log_die(EXIT_NO_LEDGER, "the ledger directory's path is too long; set CUBUDGET_DIR to a shorter one");
+        return attach_fail(fault, EXIT_NO_LEDGER,
+                           "the ledger directory's path is too long; set CUBUDGET_DIR to a shorter one");
     struct ledger_request request = {
         .directory = directory,
         .name = account_settings.ledger,
@@ -326,38 +388,47 @@ static void attach(struct account *account, const struct driver *driver)
         .budget_bytes = account_settings.budget_bytes,
     };
     if (opening_make(account, &request, &opening) != 0)
-        log_die(opening.status, "%s", opening.fault.text);
+        return attach_fail(fault, opening.status, "%s", opening.fault.text);
     if (opening_terms(&opening) != 0) {
         opening_undo(&opening);
-        log_die(EXIT_BAD_SETTINGS, "slot '%s': %s", account->slot, opening.fault.text);
+        return attach_fail(fault, EXIT_BAD_SETTINGS, "slot '%s': %s", account->slot[0], opening.fault.text);
     }
     budgets_say(account, &opening);
     account->ledger = opening.ledger;
-    account->claim = opening.claim;
+    account->rows = opening.rows;
+    for (unsigned i = 0; i < opening.rows; i++)
+        account->row[i].claim = opening.claim[i];
     for (unsigned i = 0; i < account->devices; i++) {
         account->device[i].index = opening.index[i];
-        account->graph[i].device = (uint8_t)i;
+        account->graph[i].purse = (uint16_t)i; /* its own slot, where nobody says otherwise */
         account->graph[i].kind = LEDGER_KIND_GRAPH;
     }
     TESTPOINT("attach.claimed");
+    return 0;
 }
 
-void account_attach(const struct driver *driver)
+int account_attach(const struct driver *driver, struct account_fault *fault)
 {
-    int before = errno;
+    int before = errno, status = 0;
     struct account *account = atomic_load_explicit(&account_current, memory_order_acquire);
+    if (account_settings_get(fault) == NULL)
+        return EXIT_BAD_SETTINGS;
     if (account == NULL)
-        account = account_make();
+        status = account_make(&account, fault);
+    if (status != 0)
+        return status;
     if (atomic_load(&account->attached) == 0)
         nvml_prepare(); /* dlopen under the lock would wait for a constructor whose thread calls cuInit as well */
     claiming_take(account);
     if (atomic_load(&account->attached) == 0) {
         biased_lock_prepare(&account->books);
-        attach(account, driver);
-        atomic_store_explicit(&account->attached, 1, memory_order_release);
+        status = attach(account, driver, fault);
+        if (status == 0)
+            atomic_store_explicit(&account->attached, 1, memory_order_release);
     }
     claiming_give(account);
     errno = before;
+    return status;
 }
 
 /* --- what programs see ------------------------------------------------------------------------------------------------- */
@@ -367,7 +438,8 @@ static void view_take(struct account *account, const struct account_device *devi
 {
     struct ledger_view view;
     biased_lock_take(&account->books);
-    ledger_view(account->ledger, device->index, account->claim.slot, &view);
+    unsigned row = purse_row(purse_here(account, 0));
+    ledger_view(account->ledger, device->index, account->row[row].claim.slot, &view);
     biased_lock_give(&account->books);
     *free_bytes = view.free_bytes;
     *total_bytes = view.total_bytes;
@@ -381,6 +453,19 @@ bool account_view(CUdevice ordinal, uint64_t *free_bytes, uint64_t *total_bytes)
         return false;
     view_take(account, device, free_bytes, total_bytes);
     return true;
+}
+
+unsigned account_pressure(CUdevice ordinal)
+{
+    struct account *account = account_get();
+    const struct account_device *device = account != NULL ? account_device_of(account, ordinal) : NULL;
+    unsigned level = 0;
+    if (device == NULL)
+        return level;
+    biased_lock_take(&account->books); /* a move to another ledger waits */
+    level = ledger_pressure_level(account->ledger, device->index);
+    biased_lock_give(&account->books);
+    return level;
 }
 
 bool account_view_uuid(const CUuuid *uuid, uint64_t *free_bytes, uint64_t *total_bytes)

@@ -21,12 +21,26 @@
 #include "cuda/driver.h"
 #include "platform/env.h"
 
-/* Notes the settings this process runs under. Called once, by the constructor. */
-void account_configure(const struct settings *settings);
+/* One sentence that says why something cannot be. */
+struct account_fault {
+    char text[512];
+};
 
-/* Opens the ledger and claims a row, for a process whose cuInit has succeeded. Does nothing where that is done. What makes
- * it impossible ends the process: no device good enough 69, no ledger 73, settings that do not fit it 78. */
-void account_attach(const struct driver *driver);
+/* Notes the settings this process runs under, and whether it was put under them (the library is preloaded) or links to the
+ * library by its own wish: what makes a budget impossible ends the one, and is told to the other. Called by the constructor;
+ * again by cubudget_simulate, before anything is attached. */
+void account_configure(const struct settings *settings, bool imposed);
+bool account_is_imposed(void);
+
+/* Notes that the settings are bad, and why: in a process that links to the library nothing can be attached then. */
+void account_misconfigure(const char *why);
+
+/* The settings; NULL, and why in *fault, where they are bad. */
+const struct settings *account_settings_get(struct account_fault *fault);
+
+/* Opens the ledger and claims a row, for a process whose cuInit has succeeded. Does nothing where that is done. 0, or the status
+ * that a process under a budget ends with, and why: no device good enough 69, no ledger 73, settings that do not fit it 78. */
+int account_attach(const struct driver *driver, struct account_fault *fault);
 
 /* Whether this process (not a parent of it) has a row. */
 bool account_is_attached(void);
@@ -36,11 +50,24 @@ bool account_is_attached(void);
  * notes when it was last at work, which would cost each allocation a look at the clock. */
 void account_tick(void);
 
+/* --- slots ---------------------------------------------------------------------------------------------------------- */
+
+/* What the calling thread allocates from now on is charged to that slot, in a row of its own, until it pops; it frees what it
+ * frees. Nested pushes, up to 32. Where the process is not attached yet the row is claimed when it is. 0; -EINVAL: no name; -ENOSPC:
+ * too many pushes, slots or rows; other -errno: the ledger could not be used; *fault says why. */
+int account_slot_push(const char *name, struct account_fault *fault);
+
+/* Back to what was before. False: this thread has pushed nothing. */
+bool account_slot_pop(void);
+
+/* The name of the slot that the calling thread charges to. */
+void account_slot_name(char name[LEDGER_NAME_BYTES]);
+
 /* --- what is charged ---------------------------------------------------------------------------------------------- */
 
 /* A request on its way to the driver: filled by account_ask. */
 struct charge {
-    unsigned device; /* as this process numbers them */
+    unsigned purse; /* which of this process's rows pays, of which device: state.h */
     enum ledger_kind kind;
     uint32_t owner; /* the context whose end frees it; OWNER_NONE: none */
     uint64_t bytes; /* charged and in flight */
@@ -136,6 +163,7 @@ void array_abandon(const struct array_charge *array);
 struct array_ending {
     uint64_t handle, aside;
     uint32_t owner;
+    unsigned purse;
     bool small;
     struct drift before;
 };
@@ -235,7 +263,10 @@ bool context_use(CUcontext handle, int change);
 /* The slot's view of a device by its CUDA ordinal. False: unattached or unknown; tell the program what the driver says. */
 bool account_view(CUdevice ordinal, uint64_t *free_bytes, uint64_t *total_bytes);
 
-/* The same by the device's uuid, with no more in all than CUDA says the card has (NVML counts what the card keeps for itself
+/* A device's level of pressure (enum pressure_level) by its CUDA ordinal; the lowest where the process is unattached. */
+unsigned account_pressure(CUdevice ordinal);
+
+/* account_view by the device's uuid, with no more in all than CUDA says the card has (NVML counts what the card keeps for itself
  * to its total). */
 bool account_view_uuid(const CUuuid *uuid, uint64_t *free_bytes, uint64_t *total_bytes);
 

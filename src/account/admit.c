@@ -96,10 +96,12 @@ static bool patience_wait(struct patience *patience, struct ledger *ledger, enum
 }
 
 /* The first refusal of a process is worth a line to everybody; later ones to who wants to know. */
-static void refusal_say(const struct account *account, unsigned device, uint64_t bytes, enum ledger_verdict verdict,
+static void refusal_say(const struct account *account, unsigned purse, uint64_t bytes, enum ledger_verdict verdict,
                         const struct ledger_room *room)
 {
     static _Atomic(bool) said;
+    const char *slot = account->slot[purse_row(purse)];
+    unsigned device = purse_device(purse);
     char asked[SIZE_TEXT_BYTES], used[SIZE_TEXT_BYTES], bound[SIZE_TEXT_BYTES];
     enum log_level level = atomic_exchange_explicit(&said, true, memory_order_relaxed) ? LOG_INFO : LOG_WARN;
     (void)size_format(bytes, asked, sizeof asked);
@@ -108,33 +110,34 @@ static void refusal_say(const struct account *account, unsigned device, uint64_t
             level,
             "slot '%s' asked for %s of device %u and is refused: it holds %s of its limit of %s (cubudget dump shows "
             "by whom; --limit sets another when nobody is in the slot)",
-            account->slot, asked, device, size_format(room->slot_bytes, used, sizeof used),
+            slot, asked, device, size_format(room->slot_bytes, used, sizeof used),
             size_format(room->limit_bytes, bound, sizeof bound));
     else
         log_line(level,
                  "slot '%s' asked for %s of device %u and is refused: %s of the budget of %s are taken or reserved "
                  "(cubudget dump "
                  "shows by whom)",
-                 account->slot, asked, device,
+                 slot, asked, device,
                  size_format(room->committed_bytes + room->reserved_bytes + room->bid_bytes, used, sizeof used),
                  size_format(room->budget_bytes, bound, sizeof bound));
 }
 
 /* One look, where no other thread's bid stands in the same cell. */
-static enum ledger_verdict bid_look(struct account *account, unsigned device, struct ledger_bid *bid,
+static enum ledger_verdict bid_look(struct account *account, unsigned purse, struct ledger_bid *bid,
                                     struct ledger_room *room)
 {
-    if (account->bidding && !bid->standing)
+    struct account_row *row = &account->row[purse_row(purse)];
+    if (row->bidding && !bid->standing)
         return LEDGER_CONTENDED;
-    bid->row = account->claim.row; /* a move to another ledger changes both; it leaves standing bids alone */
-    bid->slot = account->claim.slot;
-    bid->device = account->device[device].index;
+    bid->row = row->claim.row; /* a move to another ledger changes both; it leaves standing bids alone */
+    bid->slot = row->claim.slot;
+    bid->device = account->device[purse_device(purse)].index;
     enum ledger_verdict verdict = ledger_bid_look(account->ledger, bid, room);
-    account->bidding = bid->standing;
+    row->bidding = bid->standing;
     return verdict;
 }
 
-static __attribute__((noinline)) bool admit_slowly(struct account *account, unsigned device, struct ledger_bid *bid,
+static __attribute__((noinline)) bool admit_slowly(struct account *account, unsigned purse, struct ledger_bid *bid,
                                                    enum ledger_verdict verdict, struct ledger_room *room)
 {
     struct patience patience = {.started_ms = now_ms(), .nap_us = NAP_FIRST_US};
@@ -148,46 +151,46 @@ static __attribute__((noinline)) bool admit_slowly(struct account *account, unsi
             break;
         if (account->ledger != ledger) /* moved meanwhile: a ticket is of the ledger that gave it */
             bid->ticket = LEDGER_NO_TICKET;
-        verdict = bid_look(account, device, bid, room);
+        verdict = bid_look(account, purse, bid, room);
     }
     if (verdict != LEDGER_FITS) {
         if (bid->standing) {
             ledger_bid_withdraw(account->ledger, bid);
-            account->bidding = false;
+            account->row[purse_row(purse)].bidding = false;
         }
-        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_REFUSAL);
+        books_count(account, purse, LEDGER_COUNT_REFUSAL);
         biased_lock_give(&account->books);
-        refusal_say(account, device, bid->bytes, verdict, room);
+        refusal_say(account, purse, bid->bytes, verdict, room);
         biased_lock_take(&account->books);
     }
     errno = before;
     return verdict == LEDGER_FITS;
 }
 
-bool admit(struct account *account, unsigned device, uint64_t bytes)
+bool admit(struct account *account, unsigned purse, uint64_t bytes)
 {
     struct ledger_bid bid = {.bytes = bytes, .ticket = LEDGER_NO_TICKET};
     struct ledger_room room;
     room.budget_bytes = 0;
-    enum ledger_verdict verdict = bid_look(account, device, &bid, &room);
+    enum ledger_verdict verdict = bid_look(account, purse, &bid, &room);
     if (__builtin_expect(verdict != LEDGER_FITS, 0)) {
         if (room.budget_bytes == 0) /* another thread of this process was bidding: nothing was looked at yet */
             room = (struct ledger_room){0};
         handles_look(account); /* the first thing that admit_slowly does is to look again */
-        if (!admit_slowly(account, device, &bid, verdict, &room))
+        if (!admit_slowly(account, purse, &bid, verdict, &room))
             return false;
     }
     TESTPOINT("admit.granted");
     return true;
 }
 
-bool admit_at_once(struct account *account, unsigned device, uint64_t bytes)
+bool admit_at_once(struct account *account, unsigned purse, uint64_t bytes)
 {
     struct ledger_bid bid = {.bytes = bytes, .ticket = LEDGER_NO_TICKET};
-    enum ledger_verdict verdict = bid_look(account, device, &bid, NULL);
+    enum ledger_verdict verdict = bid_look(account, purse, &bid, NULL);
     if (bid.standing) {
         ledger_bid_withdraw(account->ledger, &bid);
-        account->bidding = false;
+        account->row[purse_row(purse)].bidding = false;
     }
     return verdict == LEDGER_FITS;
 }

@@ -12,11 +12,15 @@
 
 enum { ENTRY_LEAVING = 1 }; /* in `uses` of memory that is not of a pool: a thread is at freeing it */
 
+enum { ALLOCATION_PURSE_BITS = 10, ALLOCATION_KIND_BITS = 6 };
+#define ALLOCATION_PURSE(purse) ((purse) & ((1u << ALLOCATION_PURSE_BITS) - 1))
+#define ALLOCATION_KIND(kind)   ((unsigned)(kind) & ((1u << ALLOCATION_KIND_BITS) - 1))
+
 struct allocation {
     uint64_t pointer; /* 0: an empty place */
     uint64_t bytes;   /* charged; in the table of shared blocks: how many allocations lie in the block */
     uint32_t owner;
-    uint8_t device, kind;
+    uint16_t purse : ALLOCATION_PURSE_BITS, kind : ALLOCATION_KIND_BITS; /* who paid, of what device: state.h */
     uint16_t uses; /* of contexts: cuCtxAttach and cuCtxDetach; of pools' pointers: the number of the pool */
 };
 

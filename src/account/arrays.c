@@ -22,19 +22,22 @@
 
 /* --- the sharers, under `books` ----------------------------------------------------------------------------------------- */
 
-static struct array_sharer *sharer_find(struct account *account, uint32_t owner)
+/* Those of one context that one row pays for; purse PURSE_ANY: the first of the context's. */
+#define PURSE_ANY UINT32_MAX
+static struct array_sharer *sharer_find(struct account *account, uint32_t owner, unsigned purse)
 {
     for (unsigned i = 0; i < ARRAY_SHARERS; i++)
-        if (account->array_sharer[i].owner == owner)
+        if (account->array_sharer[i].owner == owner && (purse == PURSE_ANY || account->array_sharer[i].purse == purse))
             return &account->array_sharer[i];
     return NULL;
 }
 
 static struct array_sharer *sharer_of(struct account *account, const struct charge *charge)
 {
-    struct array_sharer *sharer = charge->owner != OWNER_NONE ? sharer_find(account, charge->owner) : NULL;
-    if (sharer == NULL && charge->owner != OWNER_NONE && (sharer = sharer_find(account, OWNER_NONE)) != NULL)
-        *sharer = (struct array_sharer){.owner = charge->owner, .device = (uint8_t)charge->device};
+    struct array_sharer *sharer =
+        charge->owner != OWNER_NONE ? sharer_find(account, charge->owner, charge->purse) : NULL;
+    if (sharer == NULL && charge->owner != OWNER_NONE && (sharer = sharer_find(account, OWNER_NONE, PURSE_ANY)) != NULL)
+        *sharer = (struct array_sharer){.owner = charge->owner, .purse = (uint16_t)charge->purse};
     return sharer;
 }
 
@@ -43,7 +46,7 @@ static void sharer_credit(struct account *account, struct array_sharer *sharer, 
     if (bytes > sharer->charged_bytes)
         bytes = sharer->charged_bytes;
     sharer->charged_bytes -= bytes;
-    books_credit(account, sharer->device, LEDGER_KIND_ARRAY, bytes);
+    books_credit(account, sharer->purse, LEDGER_KIND_ARRAY, bytes);
 }
 
 static uint64_t class_of(const struct allocation *entry)
@@ -53,7 +56,7 @@ static uint64_t class_of(const struct allocation *entry)
 
 void arrays_small_gone(struct account *account, const struct allocation *entry)
 {
-    struct array_sharer *sharer = sharer_find(account, entry->owner);
+    struct array_sharer *sharer = sharer_find(account, entry->owner, entry->purse);
     if (sharer == NULL)
         return;
     sharer->class_bytes -= class_of(entry);
@@ -65,12 +68,12 @@ void arrays_small_gone(struct account *account, const struct allocation *entry)
         *sharer = (struct array_sharer){.owner = OWNER_NONE};
 }
 
-bool arrays_keep_block(struct account *account, uint32_t owner)
+bool arrays_keep_block(struct account *account, uint32_t owner, unsigned purse)
 {
-    struct array_sharer *sharer = owner != OWNER_NONE ? sharer_find(account, owner) : NULL;
+    struct array_sharer *sharer = owner != OWNER_NONE ? sharer_find(account, owner, purse) : NULL;
     if (sharer == NULL || sharer->charged_bytes + BLOCK_BYTES > sharer->count * BLOCK_BYTES)
         return false;
-    unsigned row = account->claim.row, index = account->device[sharer->device].index;
+    unsigned row = account->row[purse_row(purse)].claim.row, index = account->device[purse_device(purse)].index;
     sharer->charged_bytes += BLOCK_BYTES;
     ledger_kind_add(account->ledger, row, index, LEDGER_KIND_LINEAR, -(int64_t)BLOCK_BYTES);
     ledger_kind_add(account->ledger, row, index, LEDGER_KIND_ARRAY, (int64_t)BLOCK_BYTES);
@@ -79,11 +82,11 @@ bool arrays_keep_block(struct account *account, uint32_t owner)
 
 void arrays_close_owner(struct account *account, uint32_t owner)
 {
-    struct array_sharer *sharer = owner != OWNER_NONE ? sharer_find(account, owner) : NULL;
-    if (sharer == NULL)
-        return;
-    sharer_credit(account, sharer, sharer->charged_bytes);
-    *sharer = (struct array_sharer){.owner = OWNER_NONE};
+    struct array_sharer *sharer;
+    while (owner != OWNER_NONE && (sharer = sharer_find(account, owner, PURSE_ANY)) != NULL) {
+        sharer_credit(account, sharer, sharer->charged_bytes);
+        *sharer = (struct array_sharer){.owner = OWNER_NONE};
+    }
 }
 
 /* --- making ------------------------------------------------------------------------------------------------------------- */
@@ -143,7 +146,7 @@ static void small_record(struct account *account, const struct array_charge *arr
     struct allocation entry = {
         .pointer = handle,
         .owner = charge->owner,
-        .device = (uint8_t)charge->device,
+        .purse = ALLOCATION_PURSE(charge->purse),
         .kind = LEDGER_KIND_ARRAY,
         .uses = class_bits(array->bytes),
     };
@@ -156,13 +159,13 @@ static void small_record(struct account *account, const struct array_charge *arr
     books_remember(account, &entry);
     if (sharer != NULL)
         sharer->charged_bytes += bytes;
-    books_settle(account, charge->device, LEDGER_KIND_ARRAY, charge->bytes, bytes);
-    ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
+    books_settle(account, charge->purse, LEDGER_KIND_ARRAY, charge->bytes, bytes);
+    books_count(account, charge->purse, LEDGER_COUNT_ALLOCATION);
     biased_lock_give(&account->books);
     if (drift_end(account, &array->before, 0, &excess) != DRIFT_CLEAN || excess != -(int64_t)BLOCK_BYTES)
         return;
     biased_lock_take(&account->books);
-    sharer = sharer_find(account, charge->owner);
+    sharer = sharer_find(account, charge->owner, charge->purse);
     if (sharer != NULL && charge->owner != OWNER_NONE)
         sharer_credit(account, sharer, BLOCK_BYTES);
     biased_lock_give(&account->books);
@@ -184,7 +187,7 @@ void array_record(const struct array_charge *array, uint64_t handle)
 void array_ending_begin(uint64_t handle, struct array_ending *ending)
 {
     struct account *account = account_get();
-    unsigned device = 0;
+    unsigned purse = 0;
     *ending = (struct array_ending){.handle = handle};
     if (account == NULL)
         return;
@@ -193,12 +196,13 @@ void array_ending_begin(uint64_t handle, struct array_ending *ending)
     if (entry != NULL && entry->kind == LEDGER_KIND_ARRAY && entry->bytes == 0) {
         ending->small = true;
         ending->owner = entry->owner;
-        device = entry->device;
+        purse = entry->purse;
+        ending->purse = purse;
     }
     biased_lock_give(&account->books);
     ending->aside = account_ending(handle);
     if (ending->small)
-        drift_begin(account, device, &ending->before);
+        drift_begin(account, purse_device(purse), &ending->before);
 }
 
 void array_ending_end(const struct array_ending *ending, bool gone)
@@ -212,7 +216,7 @@ void array_ending_end(const struct array_ending *ending, bool gone)
         excess != -(int64_t)BLOCK_BYTES)
         return;
     biased_lock_take(&account->books);
-    struct array_sharer *sharer = sharer_find(account, ending->owner);
+    struct array_sharer *sharer = sharer_find(account, ending->owner, ending->purse);
     if (sharer != NULL && ending->owner != OWNER_NONE)
         sharer_credit(account, sharer, BLOCK_BYTES);
     biased_lock_give(&account->books);

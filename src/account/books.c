@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include "account/pools.h"
 #include "account/state.h"
 #include "platform/log.h"
 #include "platform/testpoint.h"
@@ -30,7 +31,7 @@ static const struct allocation *context_adopt(const struct driver *driver, struc
     struct allocation entry = {
         .pointer = (uintptr_t)handle,
         .owner = ++account->next_owner,
-        .device = (uint8_t)account_number(account, device),
+        .purse = ALLOCATION_PURSE(account_number(account, device)),
         .kind = LEDGER_KIND_CONTEXT,
         .uses = 1,
     };
@@ -57,8 +58,11 @@ bool account_ask(const struct driver *driver, enum ledger_kind kind, uint64_t by
         return false;
     }
     *passes = false;
-    *charge = (struct charge){.device = context->device, .kind = kind, .owner = context->owner, .bytes = bytes};
-    bool granted = admit(account, charge->device, bytes);
+    *charge = (struct charge){.purse = purse_here(account, purse_device(context->purse)),
+                              .kind = kind,
+                              .owner = context->owner,
+                              .bytes = bytes};
+    bool granted = admit(account, charge->purse, bytes);
     biased_lock_give(&account->books);
     return granted;
 }
@@ -73,7 +77,7 @@ bool books_context(const struct driver *driver, struct account *account, unsigne
     if (context == NULL)
         context = context_adopt(driver, account, handle);
     if (context != NULL) {
-        *device = context->device;
+        *device = purse_device(context->purse);
         *owner = context->owner;
     }
     biased_lock_give(&account->books);
@@ -101,28 +105,30 @@ bool account_ask_device(CUdevice ordinal, enum ledger_kind kind, uint64_t bytes,
     if (device == NULL || bytes == 0)
         return false;
     *passes = false;
-    *charge =
-        (struct charge){.device = account_number(account, device), .kind = kind, .owner = OWNER_NONE, .bytes = bytes};
     biased_lock_take(&account->books);
-    bool granted = admit(account, charge->device, bytes);
+    *charge = (struct charge){.purse = purse_here(account, account_number(account, device)),
+                              .kind = kind,
+                              .owner = OWNER_NONE,
+                              .bytes = bytes};
+    bool granted = admit(account, charge->purse, bytes);
     biased_lock_give(&account->books);
     return granted;
 }
 
 /* --- recording -------------------------------------------------------------------------------------------------------- */
 
-void books_settle(struct account *account, unsigned device, enum ledger_kind kind, uint64_t charged_bytes,
+void books_settle(struct account *account, unsigned purse, enum ledger_kind kind, uint64_t charged_bytes,
                   uint64_t actual_bytes)
 {
-    unsigned row = account->claim.row, index = account->device[device].index;
+    unsigned row = account->row[purse_row(purse)].claim.row, index = account->device[purse_device(purse)].index;
     ledger_settle(account->ledger, row, index, charged_bytes, actual_bytes);
     if (actual_bytes != 0)
         ledger_kind_add(account->ledger, row, index, kind, (int64_t)actual_bytes);
 }
 
-void books_credit(struct account *account, unsigned device, enum ledger_kind kind, uint64_t bytes)
+void books_credit(struct account *account, unsigned purse, enum ledger_kind kind, uint64_t bytes)
 {
-    unsigned row = account->claim.row, index = account->device[device].index;
+    unsigned row = account->row[purse_row(purse)].claim.row, index = account->device[purse_device(purse)].index;
     if (bytes == 0)
         return;
     ledger_credit(account->ledger, row, index, bytes);
@@ -133,8 +139,10 @@ void books_credit(struct account *account, unsigned device, enum ledger_kind kin
 static void entry_credit(struct account *account, const struct allocation *entry)
 {
     uint64_t bytes = entry->bytes;
+    unsigned purse = entry->purse;
     if (__builtin_expect(entry->kind == LEDGER_KIND_POOL, 0)) { /* what is charged is the pool's reserve */
         account->pool[entry->uses].live--;
+        reservoir_hand(&account->pool[entry->uses], purse, -(int64_t)bytes);
         return;
     }
     if (bytes == 0 && __builtin_expect(entry->kind == LEDGER_KIND_ARRAY, 0)) {
@@ -146,10 +154,11 @@ static void entry_credit(struct account *account, const struct allocation *entry
         struct allocation *block = allocmap_find(&account->blocks, base), removed;
         if (block != NULL && block->owner == entry->owner && --block->bytes == 0) {
             (void)allocmap_remove(&account->blocks, base, &removed);
-            bytes = arrays_keep_block(account, entry->owner) ? 0 : BLOCK_BYTES;
+            purse = removed.purse; /* who came into the block first has paid for it */
+            bytes = arrays_keep_block(account, entry->owner, purse) ? 0 : BLOCK_BYTES;
         }
     }
-    books_credit(account, entry->device, (enum ledger_kind)entry->kind, bytes);
+    books_credit(account, purse, (enum ledger_kind)entry->kind, bytes);
 }
 
 /* Counts a small allocation in its block; returns what that costs. */
@@ -165,7 +174,7 @@ static uint64_t block_enter(struct account *account, const struct allocation *en
     block.pointer = base;
     block.bytes = 1;
     if (there != NULL) { /* of a context that has ended, and whose books are not closed yet */
-        books_credit(account, there->device, (enum ledger_kind)there->kind, BLOCK_BYTES);
+        books_credit(account, there->purse, (enum ledger_kind)there->kind, BLOCK_BYTES);
         *there = block;
         return BLOCK_BYTES;
     }
@@ -182,7 +191,7 @@ static void entry_supersede(struct account *account, const struct allocation *re
     struct allocation *note = allocmap_find(&account->reused, replaced->pointer), none;
     struct allocation fresh = {.pointer = replaced->pointer, .bytes = 1};
     entry_credit(account, replaced);
-    ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+    books_count(account, replaced->purse, LEDGER_COUNT_FREE);
     if (replaced->owner == account->ending && replaced->owner != OWNER_NONE && replaced->uses != ENTRY_LEAVING)
         return; /* freed by the end of its context, whose books are not closed yet: no free of it is on its way */
     if (note != NULL)
@@ -219,15 +228,16 @@ void books_remember(struct account *account, const struct allocation *entry)
     entry_remember(account, entry);
 }
 
-void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, unsigned pool)
+void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, const struct pool_call *call)
 {
     struct allocation spare, *entry = entry_enter(account, pointer, &spare);
     entry->bytes = bytes;
     entry->owner = OWNER_NONE;
-    entry->device = account->pool[pool].device;
+    entry->purse = ALLOCATION_PURSE(call->purse);
     entry->kind = LEDGER_KIND_POOL;
-    entry->uses = (uint16_t)pool;
-    account->pool[pool].live++;
+    entry->uses = (uint16_t)call->pool;
+    account->pool[call->pool].live++;
+    reservoir_hand(&account->pool[call->pool], call->purse, (int64_t)bytes);
 }
 
 void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t actual_bytes)
@@ -242,13 +252,13 @@ void account_record(const struct charge *charge, CUdeviceptr pointer, uint64_t a
     struct allocation spare, *entry = entry_enter(account, pointer, &spare);
     entry->bytes = small ? 0 : cost;
     entry->owner = charge->owner;
-    entry->device = (uint8_t)charge->device;
-    entry->kind = (uint8_t)charge->kind;
+    entry->purse = ALLOCATION_PURSE(charge->purse);
+    entry->kind = ALLOCATION_KIND(charge->kind);
     entry->uses = 0;
     if (small)
         cost = block_enter(account, entry);
-    books_settle(account, charge->device, charge->kind, charge->bytes, cost);
-    ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
+    books_settle(account, charge->purse, charge->kind, charge->bytes, cost);
+    books_count(account, charge->purse, LEDGER_COUNT_ALLOCATION);
     biased_lock_give(&account->books);
     TESTPOINT("alloc.recorded");
 }
@@ -272,7 +282,7 @@ void account_abandon(const struct charge *charge)
     if (account == NULL)
         return;
     biased_lock_take(&account->books);
-    books_settle(account, charge->device, charge->kind, charge->bytes, 0);
+    books_settle(account, charge->purse, charge->kind, charge->bytes, 0);
     biased_lock_give(&account->books);
 }
 
@@ -316,7 +326,7 @@ bool account_freed(CUdeviceptr pointer)
     bool noted = account->reused.count != 0 && free_is_noted(account, pointer);
     if (!noted && allocmap_remove(&account->allocations, pointer, &entry)) {
         entry_credit(account, &entry);
-        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+        books_count(account, entry.purse, LEDGER_COUNT_FREE);
         pooled = entry.kind == LEDGER_KIND_POOL;
     } else if (!noted)
         handles_buffer_freed(account, pointer);
@@ -356,7 +366,7 @@ void account_ended(uint64_t handle, uint64_t aside, bool gone)
     bool known = aside != 0 && allocmap_remove(&account->allocations, aside, &entry);
     if (known && gone) {
         entry_credit(account, &entry);
-        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+        books_count(account, entry.purse, LEDGER_COUNT_FREE);
     } else if (known) {
         entry.pointer = handle;
         entry_remember(account, &entry);
@@ -367,18 +377,53 @@ void account_ended(uint64_t handle, uint64_t aside, bool gone)
 
 /* --- the end of an owner ------------------------------------------------------------------------------------------------ */
 
-void books_close_owner(struct account *account, uint32_t owner, unsigned device)
+/* Bytes of one purse, by kind. Most entries of a context are of one: it is credited when another comes. */
+struct closing {
+    unsigned purse;
+    uint64_t kinds[LEDGER_KIND_COUNT];
+};
+
+static void closing_credit(struct account *account, struct closing *closing)
 {
-    uint64_t kinds[LEDGER_KIND_COUNT] = {0};
+    for (unsigned kind = 0; kind < LEDGER_KIND_COUNT; kind++)
+        books_credit(account, closing->purse, (enum ledger_kind)kind, closing->kinds[kind]);
+    *closing = (struct closing){0};
+}
+
+static void closing_add(struct account *account, struct closing *closing, const struct allocation *entry,
+                        uint64_t bytes)
+{
+    if (closing->purse != entry->purse) {
+        closing_credit(account, closing);
+        closing->purse = entry->purse;
+    }
+    closing->kinds[entry->kind] += bytes;
+}
+
+void books_close_owner(struct account *account, uint32_t owner)
+{
+    struct closing closing = {0};
     struct allocation entry;
     size_t at = 0;
     handles_close_owner(account, owner);
     while (allocmap_remove_of(&account->allocations, owner, &at, &entry))
-        kinds[entry.kind] += entry.bytes;
+        closing_add(account, &closing, &entry, entry.bytes);
     at = 0;
     while (allocmap_remove_of(&account->blocks, owner, &at, &entry))
-        kinds[entry.kind] += BLOCK_BYTES;
+        closing_add(account, &closing, &entry, BLOCK_BYTES);
+    closing_credit(account, &closing);
     arrays_close_owner(account, owner);
-    for (unsigned kind = 0; kind < LEDGER_KIND_COUNT; kind++)
-        books_credit(account, device, (enum ledger_kind)kind, kinds[kind]);
+}
+
+struct ledger_held books_held(const struct account *account, unsigned device)
+{
+    struct ledger_held sum = {0};
+    for (unsigned i = 0; i < account->rows; i++) {
+        struct ledger_held held =
+            ledger_held(account->ledger, account->row[i].claim.row, account->device[device].index);
+        sum.committed_bytes += held.committed_bytes;
+        sum.in_flight_bytes += held.in_flight_bytes;
+        sum.changes += held.changes;
+    }
+    return sum;
 }

@@ -18,22 +18,22 @@ static bool primary_is_active(const struct driver *driver, CUdevice ordinal)
            driver->cuDevicePrimaryCtxGetState(ordinal, &flags, &active) == CUDA_SUCCESS && active != 0;
 }
 
-static void context_remember(struct account *account, struct account_device *device, CUcontext handle, uint64_t bytes,
-                             bool primary)
+static void context_remember(struct account *account, struct account_device *device, CUcontext handle, unsigned purse,
+                             uint64_t bytes, bool primary)
 {
     struct allocation replaced = {0};
     struct allocation entry = {
         .pointer = (uintptr_t)handle,
         .bytes = bytes,
         .owner = ++account->next_owner,
-        .device = (uint8_t)account_number(account, device),
+        .purse = ALLOCATION_PURSE(purse),
         .kind = LEDGER_KIND_CONTEXT,
         .uses = 1,
     };
     if (allocmap_insert(&account->contexts, &entry, &replaced) == 1) {
         /* The driver would not give a living context's handle to another: that one ended by a way we do not see. */
-        books_close_owner(account, replaced.owner, replaced.device);
-        books_credit(account, replaced.device, LEDGER_KIND_CONTEXT, replaced.bytes);
+        books_close_owner(account, replaced.owner);
+        books_credit(account, replaced.purse, LEDGER_KIND_CONTEXT, replaced.bytes);
     }
     if (primary)
         device->primary = handle;
@@ -75,10 +75,10 @@ bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, 
     reading_begin(account, device, context);
     biased_lock_take(&account->books);
     uint64_t bytes = overhead_predict(account, device);
-    context->counts = admit(account, account_number(account, device), bytes);
+    unsigned purse = purse_here(account, account_number(account, device));
+    context->counts = admit(account, purse, bytes);
     biased_lock_give(&account->books);
-    context->charge =
-        (struct charge){.device = account_number(account, device), .kind = LEDGER_KIND_CONTEXT, .bytes = bytes};
+    context->charge = (struct charge){.purse = purse, .kind = LEDGER_KIND_CONTEXT, .bytes = bytes};
     if (!context->counts) {
         reading_abandon(account, context);
         brief_lock_give(&account->making);
@@ -99,10 +99,10 @@ static void context_charge_settle(struct account *account, struct account_device
     biased_lock_take(&account->books);
     /* What others are told to expect comes from processes that hold nothing else there: another thread's frees meanwhile
      * would make it too little, and it is the least that is kept. */
-    if (measured != 0 && ledger_committed(account->ledger, account->claim.row, device->index) == context->charge.bytes)
+    if (measured != 0 && books_held(account, account_number(account, device)).committed_bytes == context->charge.bytes)
         ledger_context_cost_seen(account->ledger, device->index, measured);
-    books_settle(account, context->charge.device, LEDGER_KIND_CONTEXT, context->charge.bytes, bytes);
-    context_remember(account, device, handle, bytes, primary);
+    books_settle(account, context->charge.purse, LEDGER_KIND_CONTEXT, context->charge.bytes, bytes);
+    context_remember(account, device, handle, context->charge.purse, bytes, primary);
     biased_lock_give(&account->books);
 }
 
@@ -123,7 +123,8 @@ void context_end(struct context_charge *context, CUresult result, CUcontext hand
     } else if (result == CUDA_SUCCESS) {
         biased_lock_take(&account->books);
         if (allocmap_find(&account->contexts, (uintptr_t)handle) == NULL)
-            context_remember(account, device, handle, 0, primary); /* made by a route we do not follow */
+            context_remember(account, device, handle, account_number(account, device), 0,
+                             primary); /* made by a route we do not follow */
         device->primary = handle;
         biased_lock_give(&account->books);
     }
@@ -154,12 +155,12 @@ static void context_close(struct account *account, CUcontext handle)
     struct allocation context;
     if (!allocmap_remove(&account->contexts, (uintptr_t)handle, &context))
         return;
-    books_close_owner(account, context.owner, context.device);
+    books_close_owner(account, context.owner);
     for (unsigned i = 0; i < account->devices; i++)
         if (account->device[i].primary == handle)
             account->device[i].primary = NULL;
-    books_credit(account, context.device, LEDGER_KIND_CONTEXT, context.bytes);
-    implicit_forget(account, context.device);
+    books_credit(account, context.purse, LEDGER_KIND_CONTEXT, context.bytes);
+    implicit_forget(account, purse_device(context.purse));
 }
 
 void context_ending_end(struct context_ending *ending, bool ended)

@@ -20,7 +20,7 @@ void account_leaving(int change)
 static struct ledger_held held_now(struct account *account, unsigned device)
 {
     biased_lock_take(&account->books);
-    struct ledger_held held = ledger_held(account->ledger, account->claim.row, account->device[device].index);
+    struct ledger_held held = books_held(account, device);
     if (!reservoirs_are_settled(account, device)) /* charged more than it holds, and landed */
         held.in_flight_bytes = UINT64_MAX;
     biased_lock_give(&account->books);

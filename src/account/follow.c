@@ -34,28 +34,51 @@ static void directory_of(const struct ledger *ledger, char directory[PATH_MAX])
 static bool charges_move(struct account *account, const struct opening *opening, uint64_t *moved_bytes)
 {
     struct ledger *before = account->ledger;
-    struct ledger_claim claim;
+    struct ledger_claim claims[ACCOUNT_ROWS];
+    unsigned rows = account->rows;
+    bool bidding = false;
     biased_lock_take(&account->books);
-    if (account->bidding) {
+    for (unsigned i = 0; i < rows; i++)
+        bidding = bidding || account->row[i].bidding;
+    if (bidding) {
         biased_lock_give(&account->books);
         return false;
     }
-    claim = account->claim;
     *moved_bytes = 0;
     for (unsigned i = 0; i < account->devices; i++) {
         unsigned old_index = account->device[i].index;
-        *moved_bytes += ledger_committed(before, claim.row, old_index);
-        ledger_row_copy(before, claim.row, old_index, opening->ledger, opening->claim.row, opening->index[i]);
+        for (unsigned row = 0; row < rows; row++) {
+            unsigned from = account->row[row].claim.row, to = opening->claim[row].row;
+            *moved_bytes += ledger_committed(before, from, old_index);
+            ledger_row_copy(before, from, old_index, opening->ledger, to, opening->index[i]);
+        }
         account->device[i].index = opening->index[i];
     }
-    ledger_counts_copy(before, claim.row, opening->ledger, opening->claim.row);
+    for (unsigned row = 0; row < rows; row++) {
+        claims[row] = account->row[row].claim;
+        ledger_counts_copy(before, claims[row].row, opening->ledger, opening->claim[row].row);
+        account->row[row].claim = opening->claim[row];
+    }
     account->ledger = opening->ledger;
-    account->claim = opening->claim;
     biased_lock_give(&account->books);
-    ledger_row_release(before, &claim);
+    for (unsigned row = 0; row < rows; row++)
+        ledger_row_release(before, &claims[row]);
     ledger_drop(account->ledger_before);
     account->ledger_before = before;
     return true;
+}
+
+/* What the slots had in the old ledger, set by whomever, they have in the new one. */
+static void terms_carry(const struct account *account, struct opening *opening)
+{
+    for (unsigned i = 0; i < account->rows; i++) {
+        struct slot_terms terms;
+        ledger_slot_terms(account->ledger, account->row[i].claim.slot, &terms);
+        terms.has_limit = terms.has_limit && terms.limit_bytes != LEDGER_NO_LIMIT;
+        terms.has_priority = terms.priority != SETTINGS_DEFAULT_PRIORITY;
+        if (ledger_slot_settle(opening->ledger, opening->claim[i].slot, &terms, &opening->fault) != 0)
+            log_line(LOG_WARN, "slot '%s' in the new ledger: %s", account->slot[i], opening->fault.text);
+    }
 }
 
 static void follow(struct account *account)
@@ -76,8 +99,8 @@ static void follow(struct account *account)
         request.has_budget = false;
         result = opening_make(account, &request, &opening);
     }
-    if (result == 0 && opening_terms(&opening) != 0)
-        log_line(LOG_WARN, "slot '%s' in the new ledger: %s", account->slot, opening.fault.text);
+    if (result == 0)
+        terms_carry(account, &opening);
     if (result != 0) {
         log_line(account->stranded ? LOG_DEBUG : LOG_WARN, "the ledger '%s' is gone and cannot be made again: %s",
                  account_settings.ledger, opening.fault.text);
@@ -90,7 +113,7 @@ static void follow(struct account *account)
         return;
     }
     log_line(LOG_WARN, "the ledger '%s' was removed or replaced; %s of slot '%s' moved to the one that is there now",
-             account_settings.ledger, size_format(moved_bytes, size, sizeof size), account->slot);
+             account_settings.ledger, size_format(moved_bytes, size, sizeof size), account->slot[0]);
 }
 
 void account_tick(void)
@@ -108,9 +131,11 @@ void account_tick(void)
     if (driver != NULL && pools_hold()) /* what came free at no call that we know of, or where no call comes any more */
         pools_correct(driver);
     implicit_follow(account);
+    ledger_watch_prune(account->ledger); /* by the one thread that replaces it */
     biased_lock_take(&account->books);
     handles_look(account);
-    ledger_row_touch(account->ledger, account->claim.row);
+    for (unsigned i = 0; i < account->rows; i++)
+        ledger_row_touch(account->ledger, account->row[i].claim.row);
     biased_lock_give(&account->books);
     errno = before;
 }

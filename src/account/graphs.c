@@ -196,7 +196,8 @@ static bool device_begin(const struct driver *driver, struct account *account, u
     if (entry != NULL)
         bytes = entry->bytes;
     uint64_t growth = growth_of(reservoir, entry, bytes, account->graph_epoch[device]);
-    bool granted = growth == 0 || admit_at_once(account, device, growth);
+    unsigned purse = purse_here(account, device);
+    bool granted = growth == 0 || admit_at_once(account, purse, growth);
     if (!granted) {
         biased_lock_give(&account->books);
         account_leaving(+1);
@@ -207,7 +208,7 @@ static bool device_begin(const struct driver *driver, struct account *account, u
         biased_lock_take(&account->books);
         entry = allocmap_find(&account->instances, key_of(instance, device));
         growth = growth_of(reservoir, entry, bytes, account->graph_epoch[device]);
-        granted = growth == 0 || admit(account, device, growth);
+        granted = growth == 0 || admit(account, purse, growth);
     }
     if (granted) {
         entry = allocmap_find(&account->instances, key_of(instance, device)); /* admit may have let others in */
@@ -218,6 +219,7 @@ static bool device_begin(const struct driver *driver, struct account *account, u
             entry->owner = mark;
         call->counts[device] = true;
         call->any = true;
+        call->purse[device] = purse;
         call->growth_bytes[device] = growth;
         call->seen[device] = reservoir_enter(reservoir, growth);
     }
@@ -262,7 +264,8 @@ void graph_end(const struct driver *driver, const struct graph_call *call, CUres
         struct reservoir *reservoir = &account->graph[i];
         uint64_t reserved = reservoir_read(driver, account, reservoir);
         biased_lock_take(&account->books);
-        bool settled = reservoir_leave(account, reservoir, call->growth_bytes[i], call->seen[i], reserved);
+        bool settled =
+            reservoir_leave(account, reservoir, call->purse[i], call->growth_bytes[i], call->seen[i], reserved);
         biased_lock_give(&account->books);
         if (result == CUDA_ERROR_OUT_OF_MEMORY && driver->cuDeviceGraphMemTrim != NULL) {
             (void)driver->cuDeviceGraphMemTrim(account->device[i].ordinal);

@@ -42,7 +42,7 @@ static struct memory *memory_of(const struct handles *handles, memory_name name)
 }
 
 /* A place for a piece with one reference; 0: no memory for it. */
-static memory_name memory_add(struct handles *handles, unsigned device, uint64_t bytes)
+static memory_name memory_add(struct handles *handles, unsigned purse, uint64_t bytes)
 {
     uint32_t index = handles->memory_free - 1;
     if (handles->memory_free != 0) {
@@ -58,7 +58,7 @@ static memory_name memory_add(struct handles *handles, unsigned device, uint64_t
     }
     struct memory *memory = &handles->memory[index];
     uint32_t life = memory->life + 1 != 0 ? memory->life + 1 : 1; /* where it came round: 0 is "none" */
-    *memory = (struct memory){.bytes = bytes, .life = life, .references = 1, .device = (uint8_t)device};
+    *memory = (struct memory){.bytes = bytes, .life = life, .references = 1, .purse = (uint16_t)purse};
     return (memory_name)life << 32 | index;
 }
 
@@ -108,8 +108,8 @@ static void memory_settle(struct account *account, memory_name name, struct memo
         return;
     if (memory->exported)
         exports_remove(handles, name, true);
-    books_credit(account, memory->device, LEDGER_KIND_VMM, memory->bytes);
-    ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_FREE);
+    books_credit(account, memory->purse, LEDGER_KIND_VMM, memory->bytes);
+    books_count(account, memory->purse, LEDGER_COUNT_FREE);
     memory->bytes = 0;
     memory->next = handles->memory_free;
     handles->memory_free = (uint32_t)name + 1;
@@ -190,9 +190,9 @@ bool handle_record(const struct charge *charge, uint64_t handle)
     if (account == NULL)
         return false;
     biased_lock_take(&account->books);
-    books_settle(account, charge->device, charge->kind, charge->bytes, charge->bytes);
-    ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
-    memory_name name = handle != 0 ? memory_add(&account->handles, charge->device, charge->bytes) : 0;
+    books_settle(account, charge->purse, charge->kind, charge->bytes, charge->bytes);
+    books_count(account, charge->purse, LEDGER_COUNT_ALLOCATION);
+    memory_name name = handle != 0 ? memory_add(&account->handles, charge->purse, charge->bytes) : 0;
     if (name != 0)
         value_enter(account, handle, name);
     biased_lock_give(&account->books);

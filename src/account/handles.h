@@ -87,9 +87,9 @@ struct memory {
     uint32_t references, mappings;
     uint32_t exports; /* entries of struct export that are descriptors */
     uint32_t next;    /* the next free place, plus 1 */
-    uint8_t device;
-    bool lingers;  /* only descriptors keep it */
-    bool exported; /* there are, or were, entries of struct export */
+    uint16_t purse;   /* who pays for it: state.h */
+    bool lingers;     /* only descriptors keep it */
+    bool exported;    /* there are, or were, entries of struct export */
 };
 
 struct export

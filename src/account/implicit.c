@@ -17,7 +17,7 @@ enum { REST_MOST = 32 }; /* ticks between two readings of a process that does no
 static bool device_is_used(const struct account *account, unsigned device)
 {
     for (size_t i = 0; i < account->contexts.capacity; i++)
-        if (account->contexts.places[i].pointer != 0 && account->contexts.places[i].device == device)
+        if (account->contexts.places[i].pointer != 0 && purse_device(account->contexts.places[i].purse) == device)
             return true;
     return false;
 }
@@ -33,7 +33,7 @@ void implicit_forget(struct account *account, unsigned device)
 /* Makes the charge what the reading says, unless something has changed since. True: it moved. Under `books`. */
 static bool charge_follow(struct account *account, unsigned device, const struct drift *now)
 {
-    struct ledger_held held = ledger_held(account->ledger, account->claim.row, account->device[device].index);
+    struct ledger_held held = books_held(account, device);
     uint64_t *implicit = &account->implicit.bytes[device];
     if (held.changes != now->changes || account->foreign || now->own_bytes == now->committed_bytes)
         return false;
@@ -55,7 +55,9 @@ static bool charge_follow(struct account *account, unsigned device, const struct
 static bool reading_is_due(struct account *account)
 {
     struct implicit *implicit = &account->implicit;
-    uint64_t done = ledger_done(account->ledger, account->claim.row);
+    uint64_t done = 0;
+    for (unsigned i = 0; i < account->rows; i++)
+        done += ledger_done(account->ledger, account->row[i].claim.row);
     if (done != implicit->done) {
         implicit->done = done;
         implicit->rest = 0;

@@ -17,6 +17,7 @@ account_sources = \
     src/account/overhead.c \
     src/account/pools.c src/account/pools.h \
     src/account/reservoir.c src/account/reservoir.h \
+    src/account/slots.c \
     src/account/state.h
 
 noinst_LTLIBRARIES += libaccount.la

@@ -9,6 +9,14 @@
 #include "account/state.h"
 #include "platform/log.h"
 
+static unsigned purse_of(struct account *account, unsigned device)
+{
+    biased_lock_take(&account->books);
+    unsigned purse = purse_here(account, device);
+    biased_lock_give(&account->books);
+    return purse;
+}
+
 bool measured_ask(const struct driver *driver, enum ledger_kind kind, uint64_t bytes, struct measured_charge *measured,
                   bool *passes)
 {
@@ -18,7 +26,7 @@ bool measured_ask(const struct driver *driver, enum ledger_kind kind, uint64_t b
     *passes = true;
     if (account == NULL || !books_context(driver, account, &device, &owner))
         return false;
-    measured->charge = (struct charge){.device = device, .kind = kind, .owner = owner};
+    measured->charge = (struct charge){.purse = purse_of(account, device), .kind = kind, .owner = owner};
     drift_begin(account, device, &measured->before);
     if (bytes == 0 || account_ask(driver, kind, bytes, &measured->charge, passes))
         return true;
@@ -58,7 +66,7 @@ bool measured_extend(struct measured_charge *measured, uint64_t bytes)
     if (account == NULL || bytes <= charge->bytes)
         return true;
     biased_lock_take(&account->books);
-    bool granted = admit(account, charge->device, bytes - charge->bytes);
+    bool granted = admit(account, charge->purse, bytes - charge->bytes);
     biased_lock_give(&account->books);
     if (granted)
         charge->bytes = bytes;
@@ -73,8 +81,8 @@ void measured_record(const struct measured_charge *measured, uint64_t handle, ui
         .pointer = handle,
         .bytes = bytes,
         .owner = charge->owner,
-        .device = (uint8_t)charge->device,
-        .kind = (uint8_t)charge->kind,
+        .purse = ALLOCATION_PURSE(charge->purse),
+        .kind = ALLOCATION_KIND(charge->kind),
     };
     if (account == NULL)
         return;
@@ -85,9 +93,9 @@ void measured_record(const struct measured_charge *measured, uint64_t handle, ui
         there->bytes += bytes;
     else if (bytes != 0) {
         books_remember(account, &entry);
-        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
+        books_count(account, charge->purse, LEDGER_COUNT_ALLOCATION);
     }
-    books_settle(account, charge->device, charge->kind, charge->bytes, bytes);
+    books_settle(account, charge->purse, charge->kind, charge->bytes, bytes);
     biased_lock_give(&account->books);
 }
 
@@ -178,7 +186,7 @@ void green_remember(CUcontext context, CUdevice ordinal)
     if (primary != NULL) {
         struct allocation alias = {.pointer = (uintptr_t)context,
                                    .owner = primary->owner,
-                                   .device = primary->device,
+                                   .purse = primary->purse,
                                    .kind = LEDGER_KIND_CONTEXT,
                                    .uses = 1};
         (void)allocmap_insert(&account->contexts, &alias, &replaced);
@@ -194,7 +202,7 @@ bool green_find(CUcontext context, CUdevice *ordinal)
     biased_lock_take(&account->books);
     const struct allocation *alias = allocmap_find(&account->contexts, (uintptr_t)context);
     if (alias != NULL)
-        *ordinal = account->device[alias->device].ordinal;
+        *ordinal = account->device[purse_device(alias->purse)].ordinal;
     biased_lock_give(&account->books);
     return alias != NULL;
 }
@@ -224,7 +232,7 @@ bool measured_ask_primary(CUdevice ordinal, uint64_t bytes, struct measured_char
     if (owner == OWNER_NONE)
         return false;
     unsigned number = account_number(account, device);
-    measured->charge = (struct charge){.device = number, .kind = LEDGER_KIND_CONTEXT, .owner = owner};
+    measured->charge = (struct charge){.purse = purse_of(account, number), .kind = LEDGER_KIND_CONTEXT, .owner = owner};
     drift_begin(account, number, &measured->before);
     if (account_ask_device(ordinal, LEDGER_KIND_CONTEXT, bytes, &measured->charge, passes)) {
         measured->charge.owner = owner;

@@ -46,8 +46,8 @@ static unsigned pool_number(struct account *account, uint64_t handle, unsigned d
     struct reservoir *pool = pool_of(account, number);
     uint64_t changes = atomic_load(&pool->changes);
     pool->handle = handle;
-    pool->device = (uint8_t)device;
-    if (pool->kind != LEDGER_KIND_POOL) /* it is read without the lock too */
+    pool->purse = (uint16_t)purse_here(account, device); /* who uses it first pays for it */
+    if (pool->kind != LEDGER_KIND_POOL)                  /* it is read without the lock too */
         pool->kind = LEDGER_KIND_POOL;
     atomic_store(&pool->changes, changes + 1);
     atomic_store_explicit(&pool->ended, false, memory_order_release);
@@ -134,7 +134,7 @@ enum pool_fate pool_retire(const struct driver *driver, CUmemoryPool handle)
         return POOL_GOES;
     }
     atomic_store_explicit(&pool->retired, true, memory_order_release);
-    pool_lay_down(driver, handle, account->device[pool->device].ordinal);
+    pool_lay_down(driver, handle, account->device[purse_device(pool->purse)].ordinal);
     return POOL_RETIRES;
 }
 
@@ -247,13 +247,13 @@ static void pool_wait(struct account *account, const struct reservoir *pool)
 
 /* Charges what a call may make a pool grow by: 0 where it surely finds room in it. What the pool keeps and nobody uses makes way
  * first. False: out of memory. Under `books`, which it gives up meanwhile. */
-static bool growth_charge(const struct driver *driver, struct account *account, struct reservoir *pool, uint64_t bytes,
-                          uint64_t *growth)
+static bool growth_charge(const struct driver *driver, struct account *account, struct reservoir *pool, unsigned purse,
+                          uint64_t bytes, uint64_t *growth)
 {
     unsigned number = (unsigned)(pool - account->pool);
     *growth = reservoir_steps(bytes);
     pool_wait(account, pool);
-    if (admit_at_once(account, pool->device, *growth))
+    if (admit_at_once(account, purse, *growth))
         return true;
     if (pool_has_room(account, number, bytes)) {
         *growth = 0;
@@ -268,7 +268,7 @@ static bool growth_charge(const struct driver *driver, struct account *account, 
         account_leaving(-1);
         biased_lock_take(&account->books);
     }
-    bool granted = admit(account, pool->device, *growth);
+    bool granted = admit(account, purse, *growth);
     if (granted)
         pool_wait(account, pool); /* the lock was given up since */
     return granted;
@@ -295,7 +295,8 @@ bool pool_begin(const struct driver *driver, CUmemoryPool handle, CUdevice ordin
         call->retired = true;
         return true;
     }
-    call->counts = growth_charge(driver, account, pool, bytes, &call->growth_bytes);
+    call->purse = purse_here(account, purse_device(pool->purse));
+    call->counts = growth_charge(driver, account, pool, call->purse, bytes, &call->growth_bytes);
     if (call->counts)
         call->seen = reservoir_enter(pool, call->growth_bytes);
     biased_lock_give(&account->books);
@@ -316,17 +317,17 @@ bool pool_end(const struct driver *driver, const struct pool_call *call, CUresul
     if (call->growth_bytes == 0)
         pool->alone = false;
     if (__builtin_expect(result != CUDA_SUCCESS && reserved == UINT64_MAX, 0)) {
-        reservoir_refused(account, pool, call->growth_bytes);
+        reservoir_refused(account, pool, call->purse, call->growth_bytes);
         pool_forget_unused(account, pool);
         biased_lock_give(&account->books);
         return true;
     }
     uint64_t before = pool->charged_bytes - call->growth_bytes;
-    bool settled = reservoir_leave(account, pool, call->growth_bytes, call->seen, reserved);
+    bool settled = reservoir_leave(account, pool, call->purse, call->growth_bytes, call->seen, reserved);
     bool grew_unasked = call->growth_bytes == 0 && settled && pool->charged_bytes > before;
     if (result == CUDA_SUCCESS) {
-        books_pool_pointer(account, pointer, (bytes + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES, call->pool);
-        ledger_count(account->ledger, account->claim.row, LEDGER_COUNT_ALLOCATION);
+        books_pool_pointer(account, pointer, (bytes + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES, call);
+        books_count(account, call->purse, LEDGER_COUNT_ALLOCATION);
     }
     biased_lock_give(&account->books);
     if (!settled)

@@ -22,6 +22,7 @@ enum pool_fate pool_retire(const struct driver *driver, CUmemoryPool handle);
 
 struct pool_call {
     unsigned pool;
+    unsigned purse; /* who pays, should it grow */
     bool counts;
     bool retired; /* no such pool any more, as the program sees it */
     uint64_t growth_bytes, seen;
@@ -60,6 +61,7 @@ void graph_ending_end(const struct graph_ending *ending, bool destroyed);
  * (`graph` then, and no instance yet). */
 struct graph_call {
     bool counts[LEDGER_DEVICES];
+    unsigned purse[LEDGER_DEVICES]; /* who pays */
     uint64_t growth_bytes[LEDGER_DEVICES], seen[LEDGER_DEVICES];
     bool any;
 };

@@ -16,9 +16,15 @@
 #include <stdbool.h>
 #include "account/account.h"
 
+enum { RESERVOIR_ROWS = LEDGER_SLOTS };
 #define RESERVOIR_STEP_BYTES (32ULL << 20) /* what reservoirs grow by: measured */
 
 struct account;
+
+/* What a row other than the reservoir's own has paid for it, and what is handed out to that row. */
+struct reservoir_part {
+    uint64_t charged_bytes, live_bytes;
+};
 
 struct reservoir {
     _Atomic(uint64_t) handle;  /* the pool's; 0: of a device's graphs. Written before the entry can be found */
@@ -31,8 +37,10 @@ struct reservoir {
     bool alone;     /* the one call under way counts on room that another could take: nobody else may begin */
     bool dirty;     /* charged more than it may hold, until it is asked again */
     uint32_t live;  /* pointers handed out; of pools */
-    uint8_t device; /* as this process numbers them */
+    uint16_t purse; /* who used it first, and pays for what nobody asked for: state.h */
     uint8_t kind;   /* LEDGER_KIND_POOL or LEDGER_KIND_GRAPH */
+    bool shared;    /* others have paid as well; never false again */
+    struct reservoir_part part[RESERVOIR_ROWS]; /* by row; its own is what is left of charged_bytes */
 };
 
 /* Bytes in whole steps; UINT64_MAX where that passes what 64 bits hold. */
@@ -47,13 +55,16 @@ static inline uint64_t reservoir_steps(uint64_t bytes)
  * `books`. */
 uint64_t reservoir_enter(struct reservoir *reservoir, uint64_t bytes);
 
-/* The call has returned, and after it the driver said `reserved_bytes` (UINT64_MAX: it could not say). Under `books`. False: it
+/* The call, charged to that purse, has returned, and after it the driver said `reserved_bytes` (UINT64_MAX: it could not say). Under `books`. False: it
  * is to be asked again, with reservoir_correct. */
-bool reservoir_leave(struct account *account, struct reservoir *reservoir, uint64_t bytes, uint64_t seen,
-                     uint64_t reserved_bytes);
+bool reservoir_leave(struct account *account, struct reservoir *reservoir, unsigned purse, uint64_t bytes,
+                     uint64_t seen, uint64_t reserved_bytes);
 
 /* The same where the driver refused the call and cannot say what is reserved (there is no such pool): it took nothing. */
-void reservoir_refused(struct account *account, struct reservoir *reservoir, uint64_t bytes);
+void reservoir_refused(struct account *account, struct reservoir *reservoir, unsigned purse, uint64_t bytes);
+
+/* So many bytes of it were handed out to a row, or came back from it. Under `books`. */
+void reservoir_hand(struct reservoir *reservoir, unsigned purse, int64_t bytes);
 
 /* Whether every reservoir of a device is charged exactly what it holds, as far as is known: no call under way, none to be asked
  * again. Under `books`. */

@@ -30,12 +30,38 @@ struct account_device {
 
 enum { ACCOUNT_POOLS = 1024 };
 
+/*
+ * A process has a row for each slot that it uses: number 0 is its own, the others are pushed (slots.c). A purse is a row and
+ * a device, in one number: what is charged names its purse, and so is credited to whoever paid, whatever is pushed then.
+ */
+enum { ACCOUNT_ROWS = LEDGER_SLOTS, PURSE_DEVICE_BITS = 4 };
+_Static_assert(LEDGER_DEVICES == 1 << PURSE_DEVICE_BITS &&
+                   ACCOUNT_ROWS << PURSE_DEVICE_BITS == 1 << ALLOCATION_PURSE_BITS &&
+                   LEDGER_KINDS <= 1 << ALLOCATION_KIND_BITS,
+               "a table's entry has room for every purse and kind");
+
+static inline unsigned purse_row(unsigned purse)
+{
+    return purse >> PURSE_DEVICE_BITS;
+}
+
+static inline unsigned purse_device(unsigned purse)
+{
+    return purse & (LEDGER_DEVICES - 1);
+}
+
+/* A line of the cache each. */
+struct account_row {
+    struct ledger_claim claim;
+    bool bidding; /* a thread's bid stands in the row's cell between two of its looks: nobody else may bid there */
+} __attribute__((aligned(64)));
+
 /* The small arrays of one context: arrays.c. */
 enum { ARRAY_SHARERS = 32 };
 struct array_sharer {
-    uint32_t owner; /* OWNER_NONE: a free place */
-    uint32_t count; /* of them alive */
-    uint8_t device;
+    uint32_t owner;         /* OWNER_NONE: a free place */
+    uint32_t count;         /* of them alive */
+    uint16_t purse;         /* who pays for them */
     uint64_t charged_bytes; /* whole blocks */
     uint64_t class_bytes;   /* the sum of their sizes, each rounded up to a power of two */
 };
@@ -52,9 +78,9 @@ struct account {
     struct biased_lock books;
     struct brief_lock making, claiming;
     /* Under books: */
-    bool bidding; /* a thread's bid stands in the row's cell between two of its looks: nobody else may bid there */
     struct ledger *ledger; /* replaced by account_tick alone */
-    struct ledger_claim claim;
+    struct account_row row[ACCOUNT_ROWS];
+    unsigned rows; /* of them; more are added under `claiming` too */
     struct allocmap allocations, blocks, contexts;
     struct allocmap reused;    /* addresses whose last owner's free is still on its way here, and how many such */
     struct allocmap pools;     /* handle to number in `pool` */
@@ -79,7 +105,8 @@ struct account {
     bool stranded;                /* the ledger is gone and no other could be had: said once */
     unsigned devices;
     struct account_device device[LEDGER_DEVICES];
-    char slot[LEDGER_NAME_BYTES], command[LEDGER_NAME_BYTES];
+    char slot[ACCOUNT_ROWS][LEDGER_NAME_BYTES]; /* of each row; under claiming */
+    char command[LEDGER_NAME_BYTES];
 };
 
 /* The settings of account_configure. */
@@ -102,15 +129,16 @@ void claiming_give(struct account *account);
 /* The device of a CUDA ordinal, or NULL. */
 struct account_device *account_device_of(struct account *account, CUdevice ordinal);
 
-/* Its number in account->device. Charges and entries name devices by it, never by the ledger's index, which is another
- * after a move to another ledger. */
+/* Its number in account->device. Purses name devices by it, never by the ledger's index, which is another after a move to
+ * another ledger. */
 unsigned account_number(const struct account *account, const struct account_device *device);
 
 /* Opens a ledger for this process: its slot, its devices, a row. Used to attach and to follow. */
 struct opening {
     struct ledger *ledger;
-    struct ledger_claim claim;
-    unsigned index[LEDGER_DEVICES]; /* of account->device[i] */
+    struct ledger_claim claim[ACCOUNT_ROWS]; /* of account->row[i] */
+    unsigned rows;                           /* claimed */
+    unsigned index[LEDGER_DEVICES];          /* of account->device[i] */
     uint64_t shrunk_to[LEDGER_DEVICES];
     struct ledger_fault fault;
     int status; /* exit status for the fault */
@@ -121,28 +149,67 @@ void opening_undo(struct opening *opening);
 /* Puts the slot's terms of this process's settings to the ledger; 0 or as ledger_slot_settle, with the fault filled. */
 int opening_terms(struct opening *opening);
 
+/* --- slots.c -------------------------------------------------------------------------------------------------------- */
+
+/* The number of the row that the calling thread charges to; 0 unless it has pushed. */
+extern __thread unsigned char row_here __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* The purse of a device for what the calling thread asks for. Under `books`. */
+static inline unsigned purse_here(const struct account *account, unsigned device)
+{
+    unsigned row = row_here;
+    if (__builtin_expect(row != 0, 0) && row >= account->rows) /* pushed before a fork */
+        row = 0;
+    return row << PURSE_DEVICE_BITS | device;
+}
+
+/* The process's account, made where there is none yet. 0 or an exit status. */
+int account_make(struct account **made, struct account_fault *fault);
+
+/* The name of this process's own slot. */
+void slot_name_own(char name[LEDGER_NAME_BYTES]);
+
+/* In a forked child: what its thread had pushed is its parent's. */
+void slots_forget(void);
+
+/* Claims the rows of the account beyond the first in a ledger that is being opened. 0, -ESTALE or -errno with the fault filled. */
+int slots_claim(const struct account *account, struct opening *opening);
+
+/* Why a row cannot be claimed. */
+void claim_fault(const struct ledger *ledger, int result, struct ledger_fault *fault);
+
 /* --- admit.c ------------------------------------------------------------------------------------------------------- */
 
 /* Charges bytes, in flight, or refuses. Called with `books` held and returns with it held; gives it up while it waits. */
-bool admit(struct account *account, unsigned device, uint64_t bytes);
+bool admit(struct account *account, unsigned purse, uint64_t bytes);
 
 /* The same, but what does not fit at once is not granted, and is not a refusal. */
-bool admit_at_once(struct account *account, unsigned device, uint64_t bytes);
+bool admit_at_once(struct account *account, unsigned purse, uint64_t bytes);
 
 /* --- books.c ------------------------------------------------------------------------------------------------------- */
 
 /* Gives back bytes of a kind, under `books`. */
-void books_credit(struct account *account, unsigned device, enum ledger_kind kind, uint64_t bytes);
+void books_credit(struct account *account, unsigned purse, enum ledger_kind kind, uint64_t bytes);
 
 /* Credits everything that an owner still has, under `books`. */
-void books_close_owner(struct account *account, uint32_t owner, unsigned device);
+void books_close_owner(struct account *account, uint32_t owner);
 
 /* Moves a charge from what was asked for to what it cost, and lands it, under `books`. */
-void books_settle(struct account *account, unsigned device, enum ledger_kind kind, uint64_t charged_bytes,
+void books_settle(struct account *account, unsigned purse, enum ledger_kind kind, uint64_t charged_bytes,
                   uint64_t actual_bytes);
 
+/* Counts an event in the row that the purse is of, under `books`. */
+static inline void books_count(struct account *account, unsigned purse, enum ledger_event event)
+{
+    ledger_count(account->ledger, account->row[purse_row(purse)].claim.row, event);
+}
+
+/* What all rows of this process hold of a device, by its number here. Under `books`. */
+struct ledger_held books_held(const struct account *account, unsigned device);
+
 /* Remembers a pointer that was handed out of a pool; the pool's reserve is what is charged. Under `books`. */
-void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, unsigned pool);
+struct pool_call;
+void books_pool_pointer(struct account *account, CUdeviceptr pointer, uint64_t bytes, const struct pool_call *call);
 
 /* --- overhead.c ----------------------------------------------------------------------------------------------------- */
 
@@ -182,7 +249,7 @@ void implicit_forget(struct account *account, unsigned device);
 /* Under `books`: a small array is gone; a block of small memory has lost the last of that (true: small arrays may lie in it, and
  * it stays charged for them); an owner has ended. */
 void arrays_small_gone(struct account *account, const struct allocation *entry);
-bool arrays_keep_block(struct account *account, uint32_t owner);
+bool arrays_keep_block(struct account *account, uint32_t owner, unsigned purse);
 void arrays_close_owner(struct account *account, uint32_t owner);
 
 /* --- books.c again -------------------------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "cli/check.h"
+#include "cli/over.h"
 #include "platform/size.h"
 
 /* NULL: no memory, and the list says so. */
@@ -58,29 +59,23 @@ static uint64_t sum(uint64_t a, uint64_t b)
     return __builtin_add_overflow(a, b, &result) ? UINT64_MAX : result;
 }
 
-/* "WHAT A is within WHOSE B", or that it is not, by how much. */
+/* "WHAT A is within WHOSE B", or that it is not, by how much. What was granted under a bound that was lowered since (`before`;
+ * 0: it was not) is nobody's fault: nothing is taken away. */
 static void bound_check(struct check_list *list, const char *where, const char *what, uint64_t bytes,
-                        const char *bound_name, uint64_t bound_bytes)
+                        const char *bound_name, uint64_t bound_bytes, uint64_t before)
 {
-    char value[SIZE_TEXT_BYTES], bound[SIZE_TEXT_BYTES];
+    char value[SIZE_TEXT_BYTES], bound[SIZE_TEXT_BYTES], was[SIZE_TEXT_BYTES];
     (void)size_format(bytes, value, sizeof value);
     (void)size_format(bound_bytes, bound, sizeof bound);
     if (bytes <= bound_bytes)
         check_add(list, true, "%s: %s, %s, is within %s, %s", where, what, value, bound_name, bound);
+    else if (bytes <= before)
+        check_add(list, true, "%s: %s, %s, is above %s, %s, which was lowered%s%s", where, what, value, bound_name,
+                  bound, before == LEDGER_NO_LIMIT ? "" : " from ",
+                  before == LEDGER_NO_LIMIT ? "" : size_format(before, was, sizeof was));
     else
         check_add(list, false, "%s: %s, %s, is %llu bytes above %s, %s", where, what, value,
                   (unsigned long long)(bytes - bound_bytes), bound_name, bound);
-}
-
-static uint64_t slot_used(const struct snapshot *snapshot, unsigned slot, int device)
-{
-    uint64_t bytes = 0;
-    for (unsigned i = 0; i < snapshot->process_count; i++) {
-        const struct snapshot_process *process = &snapshot->processes[i];
-        if (process->slot == slot && process->device == device && process->row_state == LEDGER_ROW_LIVE)
-            bytes = sum(bytes, process->used_bytes);
-    }
-    return bytes;
 }
 
 /* Limits and reserves hold on each device by itself. */
@@ -94,11 +89,12 @@ static void slots_check(struct check_list *list, const struct snapshot *snapshot
         if (entry->limit_bytes == LEDGER_NO_LIMIT)
             continue;
         (void)snprintf(what, sizeof what, "what slot '%s' holds", entry->name);
-        bound_check(list, where, what, slot_used(snapshot, slot, (int)at), "its limit", entry->limit_bytes);
+        bound_check(list, where, what, over_slot_held(snapshot, slot, at), "its limit", entry->limit_bytes,
+                    entry->limit_before);
     }
     if (reserves != 0)
-        bound_check(list, where, "what slots have reserved", reserves, "the budget",
-                    snapshot->devices[at].budget_bytes);
+        bound_check(list, where, "what slots have reserved", reserves, "the budget", snapshot->devices[at].budget_bytes,
+                    0);
 }
 
 /* Bytes and bids are some process's: a sum that no process explains is damage, or somebody dead who still asks. */
@@ -148,8 +144,9 @@ void check_snapshot(struct check_list *list, const struct ledger *ledger, const 
         char where[32];
         (void)snprintf(where, sizeof where, "device %u", device->index);
         bound_check(list, where, "what is charged", sum(device->used_bytes, device->dead_bytes), "the budget",
-                    device->budget_bytes);
-        bound_check(list, where, "the peak", device->peak_bytes, "the budget", device->budget_bytes);
+                    device->budget_bytes, device->budget_before);
+        bound_check(list, where, "the peak", device->peak_bytes, "the budget", device->budget_bytes,
+                    device->budget_before);
         slots_check(list, snapshot, at, where);
         processes_check(list, snapshot, at, where);
         flight_check(list, ledger, snapshot, at, where);

@@ -31,9 +31,10 @@ static void witness_check(struct check_list *list, const struct snapshot_device 
     check_add(list, agree, "device %u: %llu bytes are charged (%llu of them in flight), and the simulator holds %llu",
               device->index, (unsigned long long)charged, (unsigned long long)in_flight_bytes,
               (unsigned long long)figures->used_bytes);
-    check_add(list, figures->peak_bytes <= device->budget_bytes,
+    uint64_t most = device->budget_before > device->budget_bytes ? device->budget_before : device->budget_bytes;
+    check_add(list, figures->peak_bytes <= most,
               "device %u: the most the simulator ever held is %llu bytes, of a budget of %llu", device->index,
-              (unsigned long long)figures->peak_bytes, (unsigned long long)device->budget_bytes);
+              (unsigned long long)figures->peak_bytes, (unsigned long long)most);
 }
 
 static void witnesses_check(struct check_list *list, const struct snapshot *snapshot, const char *directory)

@@ -9,6 +9,7 @@
 #include "cli/dump.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/over.h"
 #include "platform/log.h"
 
 const char *dump_state_name(const struct snapshot_process *process)
@@ -50,9 +51,10 @@ static int dump_print(struct dump *dump, const char *directory, bool json)
     for (unsigned i = 0; i < dump->snapshot.device_count; i++)
         if (dump->snapshot.devices[i].simulated)
             dump->has_witness[i] = witness_find(directory, dump->snapshot.devices[i].uuid, &dump->witness[i]);
-    if (json)
+    if (json) { /* whose keys are fixed */
         status = json_print(dump);
-    else
+        over_say(&dump->snapshot, -1);
+    } else
         dump_table_print(dump);
     return output_finish(status);
 }

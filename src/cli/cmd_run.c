@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "cli/command.h"
+#include "cli/configuration.h"
 #include "cli/launch.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -30,10 +31,10 @@ static const struct run_option {
     {"slot", "CUBUDGET_SLOT", "NAME", "charge this slot (the program's own name)", 0},
     {"budget", "CUBUDGET_BUDGET", "SIZE", "of each device, for all slots of the ledger together (8GiB)", 0},
     {"limit", "CUBUDGET_LIMIT", "SIZE", "the most this slot may hold (no limit)", 0},
-    {"reserve", "CUBUDGET_RESERVE", "SIZE", "what this slot can always get (nothing)", 0},
+    {"reserve", "CUBUDGET_RESERVE", "SIZE", "what this slot can always get; 0 gives it up", 0},
     {"priority", "CUBUDGET_PRIORITY", "0..100|max", "who keeps its memory longer (50); max: never evicted", 0},
     {"ledger", "CUBUDGET_LEDGER", "NAME", "the ledger of that name (default)", 0},
-    {"config", "CUBUDGET_CONFIG", "FILE", "settings of slots, for the program", 0},
+    {"config", "CUBUDGET_CONFIG", "FILE", "what the ledger and its slots shall be (~/.config/cubudget.ini)", 0},
     {"evict", "CUBUDGET_EVICT", "auto|off|checkpoint", "how this slot may be moved out of the way (auto)", 0},
     {"wait", "CUBUDGET_WAIT", "TIME", "how long a request waits for room (30s)", 0},
     {"simulate", "CUBUDGET_SIMULATE", "KEY=VALUE,...", "run on the simulated GPU", OPTION_ARG_OPTIONAL},
@@ -73,8 +74,8 @@ static enum options_result run_read(struct run *run, int argc, char **argv)
         .doc = "Runs COMMAND with its device memory charged to a slot of the ledger."
                "\vSIZE is bytes or a number with K M G T, KiB MiB GiB TiB (1024) or KB MB GB TB (1000); TIME a number "
                "with ms, s or m. Each option has a variable, such as CUBUDGET_SLOT, that is used where the option is "
-               "not given. This version evicts nothing, reads no settings and waits less than a second: "
-               "--priority, --evict, --config and --wait do nothing yet. The exit status is COMMAND's; 126 and 127 "
+               "not given. This version evicts nothing and waits less than a second: "
+               "--priority, --evict and --wait do nothing yet. The exit status is COMMAND's; 126 and 127 "
                "where it cannot be run or found, 64 usage, 73 no usable ledger, 78 bad settings.",
     };
     return options_read(&argp, &run->base, true, argc, argv);
@@ -121,35 +122,56 @@ static int settings_fault_say(const struct run *run, const char *text)
     return fault_say(EXIT_BAD_SETTINGS, "%s", shown);
 }
 
-static int settings_prepare(const struct run *run, struct settings *settings)
+/* A CUBUDGET_ variable that does nothing is said once, here, and not again by each process of the program. */
+static int unknown_say(const struct settings *settings)
+{
+    char text[SETTINGS_UNKNOWN_BYTES];
+    size_t at = 0;
+    bool said = false;
+    while (settings_unknown_next(&at, text)) {
+        if (settings->log_level >= LOG_WARN)
+            log_line(LOG_WARN, "%s", text);
+        said = true;
+    }
+    if (!said || setenv(SETTINGS_WARNED, "1", 1) == 0)
+        return 0;
+    return fault_say(EXIT_BAD_SETTINGS, "%s: %s; shorten the environment", SETTINGS_WARNED, strerror(errno));
+}
+
+/* The file is read by programs that may be in another directory. */
+static int config_prepare(struct config *config)
+{
+    char path[PATH_MAX];
+    int status = config_load(config, NULL);
+    if (status != 0 || config->path[0] == '\0')
+        return status;
+    if (realpath(config->path, path) == NULL || setenv("CUBUDGET_CONFIG", path, 1) != 0)
+        return fault_say(EXIT_BAD_SETTINGS, "%.200s: %s; name another file", config->path, strerror(errno));
+    return config_variables_set(config);
+}
+
+static int settings_prepare(const struct run *run, struct config *config, struct settings *settings)
 {
     struct settings_fault fault;
     for (int i = 0; i < RUN_OPTIONS; i++)
         if (run->values[i] != NULL && setenv(run_options[i].variable, run->values[i], 1) != 0)
             return fault_say(EXIT_BAD_SETTINGS, "--%s: %s; shorten the environment", run_options[i].name,
                              strerror(errno));
-    if (settings_read(settings, &fault) != 0)
+    if (settings_read(settings, &fault) != 0) /* first, so that what the user wrote is judged by itself */
         return settings_fault_say(run, fault.text);
+    int status = config_prepare(config);
+    if (status == 0 && settings_read(settings, &fault) != 0)
+        return settings_fault_say(run, fault.text);
+    if (status == 0)
+        status = unknown_say(settings);
+    if (status != 0)
+        return status;
     if (settings->simulate && witness_options_check(settings->simulate_options, fault.text, sizeof fault.text) != 0) {
         char text[sizeof fault.text + 32];
         (void)snprintf(text, sizeof text, "CUBUDGET_SIMULATE: %s", fault.text);
         return settings_fault_say(run, text);
     }
     return 0;
-}
-
-/* The file of slots is read by programs that may be in another directory. */
-static int config_prepare(const struct run *run, const struct settings *settings)
-{
-    char path[PATH_MAX], text[PATH_MAX + 128];
-    if (settings->config == NULL)
-        return 0;
-    if (realpath(settings->config, path) != NULL && access(path, R_OK) == 0)
-        return setenv("CUBUDGET_CONFIG", path, 1) == 0 ? 0
-                                                       : fault_say(EXIT_BAD_SETTINGS, "--config: no memory; free some");
-    (void)snprintf(text, sizeof text, "CUBUDGET_CONFIG: '%.200s' cannot be read: %s; name a file that can",
-                   settings->config, strerror(errno));
-    return settings_fault_say(run, text);
 }
 
 /* --- the ledger -------------------------------------------------------------------------------------------------------- */
@@ -187,10 +209,16 @@ static int locks_check(const struct ledger *ledger)
                      ledger->path, strerror(-result));
 }
 
-static int ledger_check(const struct run *run, const struct settings *settings, struct ledger *ledger)
+static int ledger_check(const struct run *run, const struct config *config, struct settings *settings,
+                        struct ledger *ledger)
 {
     struct snapshot snapshot;
+    struct settings_fault fault;
     int status = locks_check(ledger);
+    if (status == 0)
+        status = config_terms_set(config, ledger);
+    if (status == 0 && settings_read(settings, &fault) != 0) /* the file's terms beside what the user asked for */
+        return settings_fault_say(run, fault.text);
     if (status != 0)
         return status;
     if (snapshot_take(ledger, &snapshot) != 0)
@@ -203,26 +231,40 @@ static int ledger_check(const struct run *run, const struct settings *settings, 
     return status;
 }
 
-static int ledger_prepare(const struct run *run, const struct settings *settings)
+/* Opens the ledger, or makes it whole from the file. */
+static int ledger_find(struct config *config, const struct settings *settings, const char *directory,
+                       struct ledger *ledger)
+{
+    struct ledger_fault fault;
+    struct ledger_request request = {
+        .directory = directory,
+        .name = settings->ledger,
+        .has_budget = settings->has_budget,
+        .budget_bytes = settings->budget_bytes,
+    };
+    int result = ledger_open(ledger, &request, &fault);
+    if (result == -ENOENT) {
+        request.create = true;
+        int status = config->path[0] != '\0' ? config_request_fill(config, settings, &request) : 0;
+        if (status != 0)
+            return status;
+        result = ledger_open(ledger, &request, &fault);
+    }
+    return result == 0 ? 0 : fault_say(result == -EEXIST ? EXIT_BAD_SETTINGS : EXIT_NO_LEDGER, "%s", fault.text);
+}
+
+static int ledger_prepare(const struct run *run, struct config *config, struct settings *settings)
 {
     char directory[PATH_MAX];
     struct ledger ledger;
-    struct ledger_fault fault;
     if (shm_directory(settings->directory, directory) != 0)
         return fault_say(EXIT_BAD_SETTINGS,
                          "CUBUDGET_DIR: '%.60s...' is longer than a path can be; choose a shorter one",
                          settings->directory);
-    const struct ledger_request request = {
-        .directory = directory,
-        .name = settings->ledger,
-        .create = true,
-        .has_budget = settings->has_budget,
-        .budget_bytes = settings->budget_bytes,
-    };
-    int result = ledger_open(&ledger, &request, &fault);
-    if (result != 0)
-        return fault_say(result == -EEXIST ? EXIT_BAD_SETTINGS : EXIT_NO_LEDGER, "%s", fault.text);
-    int status = ledger_check(run, settings, &ledger);
+    int status = ledger_find(config, settings, directory, &ledger);
+    if (status != 0)
+        return status;
+    status = ledger_check(run, config, settings, &ledger);
     ledger_close(&ledger);
     if (status == 0 && setenv("CUBUDGET_DIR", directory, 1) != 0) /* children must not decide otherwise */
         status = fault_say(EXIT_BAD_SETTINGS, "CUBUDGET_DIR: %s; shorten the environment", strerror(errno));
@@ -250,6 +292,7 @@ static int command_become(char **command)
 
 static int run_run(int argc, char **argv)
 {
+    static struct config config; /* too large for a stack that somebody may have limited */
     struct run run = {0};
     struct settings settings;
     struct launch_files files;
@@ -258,13 +301,11 @@ static int run_run(int argc, char **argv)
         return options_status(result);
     if (run.command == NULL)
         return fault_say(EXIT_USAGE_ERROR, "no command to run; write cubudget run [OPTION...] -- COMMAND");
-    int status = settings_prepare(&run, &settings);
-    if (status == 0)
-        status = config_prepare(&run, &settings);
+    int status = settings_prepare(&run, &config, &settings);
     if (status == 0)
         status = launch_files_find(&files, settings.simulate);
     if (status == 0)
-        status = ledger_prepare(&run, &settings);
+        status = ledger_prepare(&run, &config, &settings);
     if (status == 0)
         status = launch_environment_set(&files, settings.simulate);
     return status != 0 ? status : command_become(run.command);

@@ -46,11 +46,26 @@ static bool listing_find(const struct listing *listing, uint32_t pid, uint64_t *
     return listed;
 }
 
-bool drift_is_same_process(const struct snapshot_process *first, const struct snapshot_process *second)
+static bool process_is(const struct snapshot_process *first, const struct snapshot_process *second)
 {
     return first->pid == second->pid && first->pid_namespace == second->pid_namespace &&
-           first->start_ticks == second->start_ticks && first->device == second->device &&
-           first->row_state == second->row_state;
+           first->start_ticks == second->start_ticks && first->row_state == second->row_state;
+}
+
+bool drift_is_same_process(const struct snapshot_process *first, const struct snapshot_process *second)
+{
+    return process_is(first, second) && first->device == second->device;
+}
+
+/* A row without anything, of a process that is charged in another slot: what it holds is told there. */
+static bool is_told_elsewhere(const struct snapshot *snapshot, const struct snapshot_process *process)
+{
+    if (process->device >= 0)
+        return false;
+    for (unsigned i = 0; i < snapshot->process_count; i++)
+        if (snapshot->processes[i].device >= 0 && process_is(process, &snapshot->processes[i]))
+            return true;
+    return false;
 }
 
 static void drift_fill(const struct snapshot *snapshot, unsigned at, unsigned device, const struct listing *listing,
@@ -86,7 +101,7 @@ struct drift *drift_read(const char *directory, const struct snapshot *snapshot)
         for (unsigned i = 0; i < snapshot->process_count; i++) {
             const struct snapshot_process *process = &snapshot->processes[i];
             if ((process->device >= 0 && process->device != (int)device) || process->row_state != LEDGER_ROW_LIVE ||
-                here == 0 || process->pid_namespace != here)
+                here == 0 || process->pid_namespace != here || is_told_elsewhere(snapshot, process))
                 continue;
             if (!asked) /* and only then: where no process is, no NVML needs to be started */
                 listing_read(directory, &snapshot->devices[device], &listing);

@@ -16,7 +16,7 @@ struct drift {
 };
 
 /* Asks NVML, once a device. One for each of snapshot->processes, in their order: give it back with free(). NULL: no memory.
- * A process that is charged nothing anywhere is shown what it holds on all devices together. Not known are: dead processes; those of other PID namespaces, whose numbers mean other processes here; and on a card those
+ * A process that is charged nothing anywhere (in no slot) is shown what it holds on all devices together. Not known are: dead processes; those of other PID namespaces, whose numbers mean other processes here; and on a card those
  * that NVML does not list (in a container it may know processes by other numbers). */
 struct drift *drift_read(const char *directory, const struct snapshot *snapshot);
 

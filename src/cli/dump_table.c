@@ -8,6 +8,7 @@
 #include <string.h>
 #include "cli/dump.h"
 #include "cli/output.h"
+#include "cli/over.h"
 
 enum {
     BAR_COLUMNS = 30,
@@ -130,6 +131,9 @@ static void device_print(const struct dump *dump, unsigned at)
     colour_set(PLAIN);
     (void)printf("\n  used      %*s of %s", SIZE_COLUMNS, size_text(device->used_bytes, first),
                  size_text(device->budget_bytes, second));
+    if (over_budget(device) != 0)
+        (void)printf("\n  over      %*s: nothing more is granted until it fits", SIZE_COLUMNS,
+                     size_text(over_budget(device), first));
     (void)printf("\n  available %*s", SIZE_COLUMNS, size_text(device->available_bytes, first));
     if (device->dead_bytes != 0)
         (void)printf(" (%s more when the dead have given it back)", size_text(device->dead_bytes, first));
@@ -147,6 +151,16 @@ static void device_print(const struct dump *dump, unsigned at)
                      size_text(dump->witness[at].peak_bytes, second));
     if (!device->steady)
         (void)printf("  (changing faster than it can be read: figures may be of different moments)\n");
+}
+
+/* Who holds more than a limit that was lowered gets nothing more until it fits. */
+static void slot_over_print(const struct snapshot *snapshot, unsigned slot)
+{
+    char size[32];
+    for (unsigned at = 0; at < snapshot->device_count; at++)
+        if (over_limit(snapshot, slot, at) != 0)
+            (void)printf("%*s over its limit by %s on device %u: nothing more until it fits\n", SLOT_COLUMNS, "",
+                         size_text(over_limit(snapshot, slot, at), size), snapshot->devices[at].index);
 }
 
 static void slots_print(const struct snapshot *snapshot)
@@ -167,6 +181,7 @@ static void slots_print(const struct snapshot *snapshot)
                      (unsigned long long)slot->refusals);
         if (slot->reserve_bytes != 0)
             (void)printf("%*s reserve %s\n", SLOT_COLUMNS, "", size_text(slot->reserve_bytes, reserve));
+        slot_over_print(snapshot, i);
     }
 }
 

@@ -1,4 +1,4 @@
-# The command. It asks the loader for nothing but libc and jansson, so the build tree has it as a real executable, which
+# The command. It asks the loader for nothing but libc, jansson and inih, so the build tree has it as a real executable, which
 # finds the library in .libs beside it.
 bin_PROGRAMS += cubudget
 cubudget_SOURCES = \
@@ -8,9 +8,14 @@ cubudget_SOURCES = \
     src/cli/cmd_dump.c \
     src/cli/cmd_gc.c \
     src/cli/cmd_help.c \
+    src/cli/cmd_init.c \
+    src/cli/cmd_limit.c \
     src/cli/cmd_run.c \
     src/cli/cmd_version.c \
     src/cli/command.h \
+    src/cli/configuration.c src/cli/configuration.h \
+    src/cli/configuration_plan.c \
+    src/cli/configuration_run.c \
     src/cli/drift.c src/cli/drift.h \
     src/cli/dump.h \
     src/cli/dump_json.c \
@@ -19,8 +24,9 @@ cubudget_SOURCES = \
     src/cli/main.c \
     src/cli/options.c src/cli/options.h \
     src/cli/output.c src/cli/output.h \
+    src/cli/over.c src/cli/over.h \
     src/cli/witness.c src/cli/witness.h
-cubudget_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) \
+cubudget_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(INIH_CFLAGS) \
     -DBINDIR='"$(bindir)"' -DLIBDIR='"$(libdir)"' -DPKGLIBDIR='"$(pkglibdir)"'
 # The preloaded library looks for the symbol, so that the command itself is left alone.
 cubudget_LDFLAGS = $(AM_LDFLAGS) -Wl,--export-dynamic-symbol=cubudget_command
@@ -28,4 +34,4 @@ cubudget_LDADD = libledger.la libcudadriver.la libplatform.la
 if SIMULATOR
 cubudget_LDADD += libsimmachine.la
 endif
-cubudget_LDADD += $(JANSSON_LIBS) -ldl
+cubudget_LDADD += $(JANSSON_LIBS) $(INIH_LIBS) -ldl

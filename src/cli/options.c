@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "cli/configuration.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "platform/env.h"
@@ -137,21 +138,36 @@ enum options_result ledger_options_read(struct ledger_options *options, const ch
     return options_read(&argp, &options->base, false, argc, argv);
 }
 
-int ledger_place_find(const char *given_name, struct ledger_place *place)
+int config_place_find(const char *given_name, const struct config *config, struct ledger_place *place)
 {
     const char *directory = getenv("CUBUDGET_DIR"), *variable = getenv("CUBUDGET_LEDGER");
+    const char *written =
+        config != NULL && config->ledger.lines[CONFIG_NAME] != 0 ? config->ledger.values.ledger : NULL;
+    char from_file[PATH_MAX];
     struct settings_fault fault;
-    place->name = given_name != NULL ? given_name : variable != NULL ? variable : "default";
+    place->name = given_name != NULL ? given_name : variable != NULL ? variable : written != NULL ? written : "default";
     if (name_validate(given_name != NULL ? "--ledger" : "CUBUDGET_LEDGER", place->name, &fault) != 0)
         return fault_say(EXIT_BAD_SETTINGS, "%s", fault.text);
     if (directory != NULL && *directory != '/')
         return fault_say(EXIT_BAD_SETTINGS,
                          "CUBUDGET_DIR: '%.60s' is not an absolute path; write one that begins with /, or unset it",
                          directory);
+    if (directory == NULL && config != NULL && config_directory(config, from_file))
+        directory = from_file;
     if (shm_directory(directory, place->directory) != 0)
         return fault_say(EXIT_BAD_SETTINGS,
                          "CUBUDGET_DIR: '%.60s...' is longer than a path can be; choose a shorter one", directory);
     return 0;
+}
+
+int ledger_place_find(const char *given_name, struct ledger_place *place)
+{
+    static struct config config; /* place->name may point into it */
+    bool named = given_name != NULL || getenv("CUBUDGET_LEDGER") != NULL;
+    if (named && getenv("CUBUDGET_DIR") != NULL)
+        return config_place_find(given_name, NULL, place);
+    int status = config_load(&config, NULL);
+    return status == 0 ? config_place_find(given_name, &config, place) : status;
 }
 
 int ledger_open_existing(const struct ledger_place *place, struct ledger *ledger)

@@ -39,7 +39,7 @@ struct ledger_options {
 enum options_result ledger_options_read(struct ledger_options *options, const char *doc, int argc, char **argv);
 
 /* Where the ledger is that is meant: by --ledger, CUBUDGET_LEDGER and CUBUDGET_DIR alone, so that a mistake in another
- * setting keeps nobody from looking. */
+ * setting keeps nobody from looking; what those do not say, a configuration file may. */
 struct ledger_place {
     char directory[PATH_MAX];
     const char *name;
@@ -47,6 +47,9 @@ struct ledger_place {
 
 /* 0, or an exit status after saying why. */
 int ledger_place_find(const char *given_name, struct ledger_place *place);
+struct config;
+int config_place_find(const char *given_name, const struct config *config,
+                      struct ledger_place *place); /* NULL: no file */
 int ledger_open_existing(const struct ledger_place *place, struct ledger *ledger);
 
 #endif

@@ -33,21 +33,42 @@ static bool result_is_fatal(CUresult result)
     }
 }
 
+/* What the driver said is passed on to a program that only links to the library; one that was put under a budget ends. */
+static void driver_judge(const struct driver *driver, CUresult result)
+{
+    if (!account_is_imposed() || !result_is_fatal(result))
+        return;
+    const char *name = driver_error_name(driver, result);
+    log_die(EXIT_NO_DEVICE, "the driver does not start: cuInit says %d (%s); nvidia-smi may say why", result,
+            name != NULL ? name : "no name");
+}
+
+/* A budget that cannot be kept is no budget: it is never left out in silence. */
+static CUresult budget_begin(const struct driver *driver)
+{
+    struct account_fault fault;
+    int status = account_attach(driver, &fault);
+    if (status == 0)
+        return CUDA_SUCCESS;
+    if (account_is_imposed())
+        log_die(status, "%s", fault.text);
+    log_line(LOG_ERROR, "%s", fault.text);
+    return status == EXIT_NO_DEVICE ? CUDA_ERROR_NO_DEVICE : CUDA_ERROR_OPERATING_SYSTEM;
+}
+
 CUresult cuInit(unsigned int flags)
 {
     const struct driver *driver = driver_get();
-    if (driver == NULL)
+    if (driver == NULL && account_is_imposed())
         log_die(EXIT_NO_DEVICE, "the program calls CUDA and libcuda.so.1 cannot be loaded; install the NVIDIA driver");
+    if (driver == NULL)
+        return CUDA_ERROR_NO_DEVICE;
     if (!gate_enter())
         return driver->cuInit(flags);
     CUresult result = driver->cuInit(flags);
-    if (result_is_fatal(result)) {
-        const char *name = driver_error_name(driver, result);
-        log_die(EXIT_NO_DEVICE, "the driver does not start: cuInit says %d (%s); nvidia-smi may say why", result,
-                name != NULL ? name : "no name");
-    }
+    driver_judge(driver, result);
     if (result == CUDA_SUCCESS)
-        account_attach(driver);
+        result = budget_begin(driver);
     gate_leave();
     return result;
 }

@@ -22,18 +22,18 @@ interpose_sources = \
     src/interpose/thunk_entry.S src/interpose/thunk.c src/interpose/thunk.h \
     src/interpose/vmm.c
 
-preload_ldflags = $(AM_LDFLAGS) -module -avoid-version -shared -Wl,--version-script=src/interpose/exports.map \
+preload_ldflags = $(AM_LDFLAGS) -avoid-version -shared -Wl,--version-script=src/interpose/exports.map \
     -Wl,-Bsymbolic -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete
 
 lib_LTLIBRARIES += libcubudget.la
-libcubudget_la_SOURCES = $(interpose_sources)
+libcubudget_la_SOURCES = $(interpose_sources) $(api_sources)
 nodist_libcubudget_la_SOURCES = src/interpose/passes.c
 libcubudget_la_LDFLAGS = $(preload_ldflags)
 libcubudget_la_LIBADD = libevict.la libaccount.la libledger.la libcudadriver.la libplatform.la
 EXTRA_libcubudget_la_DEPENDENCIES = src/interpose/exports.map
 
 check_LTLIBRARIES += libcubudget-testpoints.la
-libcubudget_testpoints_la_SOURCES = $(interpose_sources) src/interpose/testpoint_gate.c
+libcubudget_testpoints_la_SOURCES = $(interpose_sources) $(api_sources) src/interpose/testpoint_gate.c
 nodist_libcubudget_testpoints_la_SOURCES = src/interpose/passes.c
 libcubudget_testpoints_la_CPPFLAGS = $(AM_CPPFLAGS) -DCUBUDGET_TESTPOINTS
 libcubudget_testpoints_la_LDFLAGS = $(preload_ldflags) -rpath $(abs_builddir)

@@ -131,7 +131,8 @@ static uint64_t reserves_add(const struct ledger *ledger, unsigned own, const st
     uint64_t kept = 0;
     for (unsigned i = 0; i < look->slots_high; i++) {
         const struct slot_sums *sums = &look->slots[i];
-        uint64_t reserve = atomic_load_explicit(&layout_slot(ledger, i)->reserve_bytes, memory_order_relaxed);
+        uint64_t reserve =
+            atomic_load(&layout_slot(ledger, i)->reserve_bytes); /* sc: terms.c raises it by the same order */
         if (i == own || reserve == 0)
             continue;
         kept = bytes_add(kept, bytes_less(reserve, sums->committed));
@@ -153,6 +154,21 @@ static uint64_t need_of(const struct ledger *ledger, const struct ledger_bid *as
     slot->older = bytes_add(slot->committed, look->own.older_bids);
     slot->all = bytes_add(slot->committed, look->own.bids);
     return look->by_slot ? reserves_add(ledger, asker->slot, look, device) : 0;
+}
+
+void ledger_keep(const struct ledger *ledger, unsigned device, unsigned slot, struct ledger_keep *keep)
+{
+    struct ledger_bid asker = {.device = device, .row = LEDGER_ROWS, .slot = slot, .ticket = LEDGER_NO_TICKET};
+    struct look look;
+    struct need card, own;
+    look_take(ledger, &asker, &look);
+    keep->reserved_bytes = need_of(ledger, &asker, &look, &card, &own);
+    keep->own_bytes = own.committed;
+    keep->own_with_bids = own.all;
+    keep->others_bytes = bytes_less(card.committed, own.committed);
+    keep->others_with_bids = bytes_less(card.all, own.all);
+    keep->held_bytes = bytes_less(look.committed, own.committed);
+    keep->budget_bytes = layout_budget(ledger, device);
 }
 
 /* --- one look ------------------------------------------------------------------------------------------------------------- */
@@ -230,6 +246,7 @@ static inline void bid_commit(struct ledger *ledger, struct ledger_cell *cell, s
     cell_change(cell);
     word_raise(&layout_device(ledger, bid->device)->peak_bytes, device_peak);
     word_raise(&layout_slot(ledger, bid->slot)->peak_bytes[bid->device], slot_peak);
+    pressure_touch(ledger, bid->device);
 }
 
 /* The look of nearly every request, reading the same in the same order as rows_sum but keeping less: nobody else bids, no
@@ -408,6 +425,8 @@ void ledger_settle(struct ledger *ledger, unsigned row, unsigned device, uint64_
                               bytes_less(word_of(&cell->committed_bytes), charged_bytes - actual_bytes),
                               memory_order_release);
     cell_change(cell);
+    if (__builtin_expect(actual_bytes < charged_bytes, 0))
+        pressure_touch(ledger, device);
 }
 
 void ledger_landed(struct ledger *ledger, unsigned row, unsigned device, uint64_t bytes)
@@ -423,6 +442,7 @@ void ledger_credit(struct ledger *ledger, unsigned row, unsigned device, uint64_
         atomic_store_explicit(&cell->in_flight_bytes, left, memory_order_release);
     atomic_store_explicit(&cell->committed_bytes, left, memory_order_release);
     cell_change(cell);
+    pressure_touch(ledger, device);
     TESTPOINT("credit.done");
 }
 
@@ -446,6 +466,7 @@ void ledger_commit_unasked(struct ledger *ledger, unsigned row, unsigned device,
     if (asker.slot < LEDGER_SLOTS)
         word_raise(&layout_slot(ledger, asker.slot)->peak_bytes[device],
                    first.own.committed < second.own.committed ? first.own.committed : second.own.committed);
+    pressure_touch(ledger, device);
 }
 
 void ledger_kind_add(struct ledger *ledger, unsigned row, unsigned device, enum ledger_kind kind, int64_t bytes)

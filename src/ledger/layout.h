@@ -66,20 +66,29 @@ static inline unsigned layout_slots_high(const struct ledger *ledger)
     return high < LEDGER_SLOTS ? high : LEDGER_SLOTS;
 }
 
-/* A device's budget; before it is decided, the ledger's. 2^63 and more is damage, and must not admit what saturates
- * every sum: the device's then counts as undecided, the ledger's as nothing. */
+/* A device's budget; before it is decided, the ledger's. 2^63 and more is damage, and must not admit what saturates every sum:
+ * the device's then counts as undecided, the ledger's as nothing. Budgets and limits change under way: sequentially consistent,
+ * so that who published his bid before a change was seen by whoever made it, and who publishes after sees the change. */
 static inline uint64_t layout_budget(const struct ledger *ledger, unsigned device)
 {
-    uint64_t budget = atomic_load_explicit(&layout_device(ledger, device)->budget_bytes, memory_order_relaxed);
+    uint64_t budget = atomic_load(&layout_device(ledger, device)->budget_bytes);
     if (budget == 0 || budget >> 63 != 0)
-        budget = atomic_load_explicit(&layout_header(ledger)->budget_bytes, memory_order_relaxed);
+        budget = atomic_load(&layout_header(ledger)->budget_bytes);
     return budget >> 63 == 0 ? budget : 0;
 }
 
 static inline uint64_t layout_limit(const struct ledger *ledger, unsigned slot)
 {
-    uint64_t limit = atomic_load_explicit(&layout_slot(ledger, slot)->limit_bytes, memory_order_relaxed);
+    uint64_t limit = atomic_load(&layout_slot(ledger, slot)->limit_bytes);
     return limit != 0 ? limit : LEDGER_NO_LIMIT;
+}
+
+/* What is held of a device has changed. Nearly always nobody watches, and it costs a load. The store of the change may not be
+ * seen yet by somebody who begins to watch now: he waits for that (watch.c). */
+static inline void pressure_touch(struct ledger *ledger, unsigned device)
+{
+    if (__builtin_expect(atomic_load_explicit(&layout_device(ledger, device)->watchers, memory_order_relaxed) != 0, 0))
+        ledger_pressure_publish(ledger, device);
 }
 
 /* --- tags ---------------------------------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "ledger/layout.h"
+#include "ledger/plan.h"
 #include "platform/env.h"
 #include "platform/size.h"
 #include "platform/testpoint.h"
@@ -66,7 +67,7 @@ static int file_fault(const char *path, const char *name, int result, struct led
     char text[128];
     switch (result) {
     case -ENOENT:
-        fault_set(fault, "there is no ledger '%s' (%s); cubudget run makes it", name, path);
+        fault_set(fault, "there is no ledger '%s' (%s); cubudget run or init makes it", name, path);
         break;
     case -EPERM:
         fault_set(fault, "%s is another user's file; choose another ledger with --ledger, or set CUBUDGET_DIR", path);
@@ -132,6 +133,8 @@ static void ledger_fill(void *bytes, void *context)
     atomic_init(&header->budget_explicit, request->has_budget);
     for (unsigned slot = 0; slot < LEDGER_SLOTS; slot++)
         atomic_init(&layout_slot(&image, slot)->priority, SETTINGS_DEFAULT_PRIORITY);
+    if (request->plan != NULL)
+        plan_write(&image, request->plan);
 }
 
 static int header_check(const struct ledger *ledger, struct ledger_fault *fault)
@@ -168,7 +171,8 @@ static int budget_check(const struct ledger *ledger, const struct ledger_request
 {
     struct size_pair sizes;
     uint64_t there = atomic_load(&layout_header(ledger)->budget_bytes);
-    for (unsigned device = 0; device < LEDGER_DEVICES && there == request->budget_bytes; device++) {
+    bool is_default = !ledger_budget_is_explicit(ledger);
+    for (unsigned device = 0; device < LEDGER_DEVICES && is_default && there == request->budget_bytes; device++) {
         uint64_t decided = atomic_load(&layout_device(ledger, device)->budget_bytes);
         if (atomic_load(&layout_device(ledger, device)->claim) != 0 && decided != 0)
             there = decided;
@@ -178,7 +182,7 @@ static int budget_check(const struct ledger *ledger, const struct ledger_request
     size_pair_format(&sizes, there, request->budget_bytes);
     fault_set(fault,
               "the ledger '%s' has a budget of %s and %s was asked for; leave the budget unset to take its "
-              "own, choose another with --ledger, or cubudget gc where nobody uses it",
+              "own, change it with cubudget limit --budget, or choose another with --ledger",
               request->name, sizes.first, sizes.second);
     return -EEXIST;
 }
@@ -298,7 +302,7 @@ int ledger_remove(const char *directory, const char *name, struct ledger_fault *
     else if (!S_ISREG(status.st_mode))
         result = -ENODEV;
     else
-        result = status.st_uid == geteuid() ? file_remove(path, descriptor) : -EPERM;
+        result = shm_file_is_ours(path, &status) ? file_remove(path, descriptor) : -EPERM;
     (void)close(descriptor);
     if (result == -EBUSY)
         fault_set(fault, "the ledger '%s' (%s) is in use; end its processes first (cubudget dump shows them)", name,

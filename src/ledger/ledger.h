@@ -5,7 +5,8 @@
  *
  * Synchronisation. Between processes: the protocol below, no locks. Within a process: a row's cells are written only
  * under the lock of the process that owns it (src/account's), so plain atomic stores do; functions that say "owner"
- * need that lock held, all others are safe from anywhere. Nothing here sleeps or allocates on the heap.
+ * need that lock held, all others are safe from anywhere. Nothing here allocates on the heap, and nothing sleeps but those who
+ * change terms or decide a budget, who wait for each other for 250 ms at most.
  *
  * The charge of n bytes (tests/model/charge.pml is its model, checked with Spin):
  *   1 publish the bid: ticket first, then bytes, sequentially consistent;
@@ -35,12 +36,14 @@ struct ledger {
 };
 
 /* What opening asks of a ledger that may exist already. */
+struct ledger_plan;
 struct ledger_request {
-    const char *directory; /* as shm_directory resolved it */
-    const char *name;      /* valid by name_validate */
-    bool create;           /* make it where it is missing */
-    bool has_budget;       /* budget_bytes was asked for, not a default */
-    uint64_t budget_bytes; /* of each device; used where this call makes the ledger */
+    const char *directory;          /* as shm_directory resolved it */
+    const char *name;               /* valid by name_validate */
+    bool create;                    /* make it where it is missing */
+    bool has_budget;                /* budget_bytes was asked for, not a default */
+    uint64_t budget_bytes;          /* of each device; used where this call makes the ledger */
+    const struct ledger_plan *plan; /* what else it then has from its first moment; NULL: nothing */
 };
 
 /* Why an operation failed, for one line that names the value and the remedy; empty where it succeeded. */
@@ -55,7 +58,7 @@ struct ledger_fault {
 int ledger_open(struct ledger *ledger, const struct ledger_request *request, struct ledger_fault *fault);
 void ledger_close(struct ledger *ledger);
 
-/* The budget that the ledger was made with, and whether somebody asked for it. */
+/* The budget of devices that have none of their own, and whether somebody asked for it. */
 uint64_t ledger_budget(const struct ledger *ledger);
 bool ledger_budget_is_explicit(const struct ledger *ledger);
 
@@ -81,10 +84,11 @@ bool ledger_device_is_settled(const struct ledger *ledger, unsigned device);
 /* Notes for people what kind of card it is: compute_capability is 10 * major + minor. Anybody, any time, the same values. */
 void ledger_device_describe(struct ledger *ledger, unsigned device, bool simulated, uint32_t compute_capability);
 
-/* What a slot's first user asks for. -EEXIST where another live process of the slot runs under another limit or reserve
- * (*fault names both; exit 78); -ERANGE: a limit or reserve above the budget, or reserves that together pass it. A term
- * that was never set is free to take. Call it after ledger_row_claim: of two first processes that ask for different
- * terms at once, one then is sure to see the other. */
+/* What a slot's first user asks for. -EEXIST where another live process of the slot has settled under another limit or
+ * reserve (*fault names both; exit 78); -ERANGE: a limit or reserve above the budget, a reserve above the limit, reserves that
+ * together pass the budget, or a reserve of bytes that others hold now (*fault says what is in the way). A term that was
+ * never set is free to take. Sets all or nothing. Call it after ledger_row_claim, and also where nothing is asked for: the
+ * process's rows in the slot then count on its terms, and of several that ask for different ones at once exactly one wins. */
 struct slot_terms {
     bool has_limit, has_reserve, has_priority;
     uint64_t limit_bytes, reserve_bytes;
@@ -92,6 +96,41 @@ struct slot_terms {
 };
 int ledger_slot_settle(struct ledger *ledger, unsigned slot, const struct slot_terms *terms,
                        struct ledger_fault *fault);
+
+/* Changes a slot's terms under way, whoever lives in it: the command's. A limit may fall below what is used: nothing is taken
+ * away, and nothing more is granted until it fits. -ERANGE as above. */
+int ledger_slot_change(struct ledger *ledger, unsigned slot, const struct slot_terms *terms,
+                       struct ledger_fault *fault);
+
+/* The slot of that name, or -ENOENT: adds none. */
+int ledger_slot_find(const struct ledger *ledger, const char *name);
+
+/* What a slot's terms are: has_limit and has_reserve where they were ever set. */
+void ledger_slot_terms(const struct ledger *ledger, unsigned slot, struct slot_terms *terms);
+
+/* Changes the budget of one device, or with LEDGER_DEVICES of all, those to come included. May fall below what is used, as a
+ * limit may. -ERANGE: below the reserves together or below a slot's limit, or more than the card has (*fault names both). */
+int ledger_budget_change(struct ledger *ledger, unsigned device, uint64_t budget, struct ledger_fault *fault);
+
+/* Slots with their terms and devices with their budgets, as a configuration names them: within the budget (who plans has seen to
+ * that), at most LEDGER_SLOTS and LEDGER_DEVICES. */
+struct ledger_plan {
+    unsigned slot_count, device_count;
+    struct {
+        char name[LEDGER_NAME_BYTES];
+        struct slot_terms terms;
+    } slots[LEDGER_SLOTS];
+    struct {
+        uint8_t uuid[LEDGER_UUID_BYTES];
+        uint64_t budget_bytes;
+    } devices[LEDGER_DEVICES];
+};
+
+/* Brings a ledger that is in use to a plan: what falls first, then what rises, so that the order of a file's sections does not
+ * matter; slots that are not planned stay as they are. has_budget: that of all devices becomes budget_bytes. 0; -ENOSPC;
+ * -ERANGE: some of it does not fit now, and *fault says what; what came before it holds. */
+int ledger_plan_apply(struct ledger *ledger, const struct ledger_plan *plan, bool has_budget, uint64_t budget_bytes,
+                      struct ledger_fault *fault);
 
 /* A claimed row. All zeroes is "none". */
 struct ledger_claim {
@@ -141,6 +180,16 @@ struct ledger_room {
  * for every verdict but LEDGER_FITS. LEDGER_CONTENDED with bid->standing: nobody older is in the way, so whoever is will
  * withdraw (or stands still: count the looks). Without: somebody older is; look again later with the same *bid. */
 enum ledger_verdict ledger_bid_look(struct ledger *ledger, struct ledger_bid *bid, struct ledger_room *room);
+
+/* What a device has to keep for one slot and for the others: committed alone, and with all bids. For terms.c. */
+struct ledger_keep {
+    uint64_t budget_bytes;
+    uint64_t own_bytes, own_with_bids; /* of the slot's living rows */
+    uint64_t others_bytes,
+        others_with_bids;                /* sum of max(used, reserve) of the other slots, and the bytes of the dead */
+    uint64_t held_bytes, reserved_bytes; /* of others_bytes: committed; kept beyond that for reserves */
+};
+void ledger_keep(const struct ledger *ledger, unsigned device, unsigned slot, struct ledger_keep *keep);
 
 /* Takes back a standing bid. Owner. */
 void ledger_bid_withdraw(struct ledger *ledger, struct ledger_bid *bid);
@@ -202,6 +251,47 @@ void ledger_view(struct ledger *ledger, unsigned device, unsigned slot, struct l
 /* Least cost of a context seen on a device: keeps the smaller. 0: none seen yet. */
 uint64_t ledger_context_cost(struct ledger *ledger, unsigned device);
 void ledger_context_cost_seen(struct ledger *ledger, unsigned device, uint64_t bytes);
+
+/* --- pressure: watch.c -------------------------------------------------------------------------------------------- */
+
+/* A device's level of pressure (enum pressure_level) by what live rows hold now. */
+unsigned ledger_pressure_level(const struct ledger *ledger, unsigned device);
+
+/* Makes the published level the one there is, counts the change and wakes who waits. Whoever changes what is held, or the
+ * budget, calls it where somebody watches; safe from anywhere. */
+void ledger_pressure_publish(struct ledger *ledger, unsigned device);
+
+/* The same for every device. */
+void ledger_pressure_publish_all(struct ledger *ledger);
+
+/* Somebody who wants changes to be counted: as long as he lives, and no longer. 0; -ESTALE; -ENOTSUP; -errno. */
+struct ledger_watch {
+    void *page; /* its file description shares the device's watch byte */
+    unsigned device;
+};
+int ledger_watch_begin(struct ledger *ledger, unsigned device, struct ledger_watch *watch);
+void ledger_watch_end(struct ledger *ledger, struct ledger_watch *watch);
+
+/* Where all who watched are gone, however they went: nobody does. Now and then, by anybody. */
+void ledger_watch_prune(struct ledger *ledger);
+
+/* The published level and the count of changes, modulo 2^32. */
+struct ledger_pressure {
+    uint32_t generation;
+    unsigned level;
+};
+struct ledger_pressure ledger_pressure_read(const struct ledger *ledger, unsigned device);
+
+/* The level that change `generation` made, of the last 64 at least; -1: it is not known any more. */
+int ledger_pressure_told(const struct ledger *ledger, unsigned device, uint32_t generation);
+
+/* Sleeps while the count of changes is `generation`, at most timeout_ms. Woken by a change, or for nothing. */
+void ledger_pressure_sleep(struct ledger *ledger, unsigned device, uint32_t generation, uint32_t timeout_ms);
+void ledger_pressure_wake(struct ledger *ledger, unsigned device);
+
+/* A device's uuid. / The index of the device of that uuid (NULL: of the first there is), or -ENODEV. */
+void ledger_device_uuid(const struct ledger *ledger, unsigned device, uint8_t uuid[LEDGER_UUID_BYTES]);
+int ledger_device_find(const struct ledger *ledger, const uint8_t uuid[LEDGER_UUID_BYTES]);
 
 /* --- the dead -------------------------------------------------------------------------------------------------- */
 

@@ -10,8 +10,11 @@ ledger_sources = \
     src/ledger/pressure.c \
     src/ledger/reap.c \
     src/ledger/row.c \
+    src/ledger/plan.c src/ledger/plan.h \
     src/ledger/slot.c \
-    src/ledger/snapshot.c src/ledger/snapshot.h
+    src/ledger/snapshot.c src/ledger/snapshot.h \
+    src/ledger/terms.c src/ledger/terms.h \
+    src/ledger/watch.c
 
 noinst_LTLIBRARIES += libledger.la
 libledger_la_SOURCES = $(ledger_sources)

@@ -2,8 +2,8 @@
  * Moving the rows of the dead on. Called before refusing, before showing and on claim, by anybody, any number at once.
  *
  * All of it is compare-and-swap on the row's tag, from the very tag that was there before the kernel was asked: the tag
- * holds generation and time, so an answer about one owner can never hit the next. Nothing else is written, hence a
- * reaper that dies or stops has either moved a row or not.
+ * holds generation and time, so an answer about one owner can never hit the next. Nothing else is written (who watches the pressure is told
+ * afterwards, and looks himself now and then), hence a reaper that dies or stops has either moved a row or not.
  */
 #include "config.h"
 
@@ -44,8 +44,8 @@ static int state_probe(int descriptor, unsigned row, enum ledger_row_state state
     return 0;
 }
 
-/* Moves one row one step. Returns 1 while it is DYING, else 0 or -errno. */
-static int row_reap(struct ledger *ledger, unsigned row, int descriptor)
+/* Moves one row one step; *moved where it was this call that did. Returns 1 while it is DYING, else 0 or -errno. */
+static int row_reap(struct ledger *ledger, unsigned row, int descriptor, bool *moved)
 {
     ledger_word *word = layout_tag(ledger, row);
     uint64_t tag = atomic_load(word);
@@ -73,20 +73,23 @@ static int row_reap(struct ledger *ledger, unsigned row, int descriptor)
     }
     if (next == state)
         return state == LEDGER_ROW_DYING;
-    if (atomic_compare_exchange_strong(word, &tag, tag_move(tag, next, now_ms)))
+    if (atomic_compare_exchange_strong(word, &tag, tag_move(tag, next, now_ms))) {
+        *moved = true;
         TESTPOINT("reap.moved");
+    }
     return next == LEDGER_ROW_DYING; /* where another reaper was first, it moved it to the same */
 }
 
 int ledger_reap(struct ledger *ledger)
 {
     int before = errno, dying = 0, failed = 0;
+    bool moved = false;
     unsigned high = layout_rows_high(ledger);
     int descriptor = probe_open(ledger);
     if (descriptor < 0)
         failed = descriptor; /* what is DYING still comes free */
     for (unsigned row = 0; row < high; row++) {
-        int result = row_reap(ledger, row, descriptor);
+        int result = row_reap(ledger, row, descriptor, &moved);
         if (result < 0)
             failed = result;
         else
@@ -94,6 +97,8 @@ int ledger_reap(struct ledger *ledger)
     }
     if (descriptor >= 0)
         (void)close(descriptor);
+    if (moved)
+        ledger_pressure_publish_all(ledger);
     errno = before;
     return failed != 0 ? failed : dying;
 }

@@ -225,6 +225,7 @@ void ledger_row_release(struct ledger *ledger, struct ledger_claim *claim)
     while (tag_state(seen) != LEDGER_ROW_FREE &&
            !atomic_compare_exchange_weak(tag, &seen, tag_move(seen, LEDGER_ROW_FREE, clock_monotonic_ms()))) {
     }
+    ledger_pressure_publish_all(ledger);
     liveness_drop(&claim->liveness);
     claim->held = false;
 }

@@ -1,5 +1,6 @@
 /*
- * Slots and devices: found by name or uuid, added once, and given their terms. Called by src/account and the command.
+ * Slots and devices: found by name or uuid and added once; and a device's budget, decided once. Called by src/account and the
+ * command. What is changed later is in terms.c.
  *
  * An entry is claimed by one compare-and-swap of its name's hash into the claim word; the name follows, written by
  * whoever knows it, always the same bytes. So two who add the same name at once get one entry, and one who dies after
@@ -10,7 +11,7 @@
 #include <errno.h>
 #include <string.h>
 #include "ledger/layout.h"
-#include "ledger/owner.h"
+#include "ledger/terms.h"
 #include "platform/testpoint.h"
 
 /* FNV-1a, 64 bits; 0 means "free" in a claim word and is never a hash. */
@@ -71,43 +72,82 @@ int ledger_device_claim(struct ledger *ledger, const uint8_t uuid[LEDGER_UUID_BY
     return -ENOSPC;
 }
 
+/* What the device's budget has to do with: the wish for this device alone, which `cubudget init` left there, or the ledger's,
+ * which shrinks to a small card where nobody asked for it. 0 and *budget, or -ERANGE and *fault. */
+static int budget_decide(const struct ledger *ledger, uint64_t own_wish, uint64_t room, uint64_t *budget,
+                         struct ledger_fault *fault)
+{
+    struct size_pair sizes;
+    uint64_t wish = own_wish != 0 ? own_wish : atomic_load(&layout_header(ledger)->budget_bytes);
+    bool asked = own_wish != 0 || atomic_load(&layout_header(ledger)->budget_explicit) != 0;
+    *budget = room < wish ? room : wish;
+    if (room == 0 || (room < wish && asked)) {
+        size_pair_format(&sizes, wish, room);
+        fault_set(fault,
+                  "a budget of %s does not fit the card, which has %s above what it uses when idle; ask "
+                  "for less with cubudget limit --budget, or with --budget in another --ledger",
+                  sizes.first, sizes.second);
+        return -ERANGE;
+    }
+    uint64_t reserves = reserves_sum(ledger);
+    if (reserves <= *budget)
+        return 0;
+    size_pair_format(&sizes, reserves, *budget);
+    fault_set(fault, "reserves of %s together do not fit the card, whose budget is %s; lower some with cubudget limit",
+              sizes.first, sizes.second);
+    return -ERANGE;
+}
+
+/* Under the turn: nobody changes terms meanwhile, unless he waited in vain for one who was stopped. */
+static int budget_settle(struct ledger *ledger, struct ledger_device *entry, uint64_t total_bytes,
+                         uint64_t baseline_bytes, struct ledger_fault *fault)
+{
+    uint64_t budget, wish = atomic_load(&entry->budget_bytes);
+    if (wish != 0 && atomic_load(&entry->total_bytes) != 0)
+        return 0; /* somebody was quicker */
+    int result = budget_decide(ledger, wish, bytes_less(total_bytes, baseline_bytes), &budget, fault);
+    if (result != 0)
+        return result;
+    if (wish == 0) { /* the figures first: whoever sees a budget decided sees what it was decided on */
+        atomic_store(&entry->total_bytes, total_bytes);
+        atomic_store(&entry->baseline_bytes, baseline_bytes);
+        (void)atomic_compare_exchange_strong(&entry->budget_bytes, &wish, budget);
+        return 0;
+    }
+    atomic_store(&entry->baseline_bytes, baseline_bytes);
+    atomic_store(&entry->total_bytes,
+                 total_bytes); /* last: this is what says that the wish was held against the card */
+    return 0;
+}
+
 int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_bytes, uint64_t baseline_bytes,
                          uint64_t *shrunk_to, struct ledger_fault *fault)
 {
     struct ledger_header *header = layout_header(ledger);
-    struct ledger_device *entry = layout_device(ledger, device);
-    struct size_pair sizes;
     fault->text[0] = '\0';
     *shrunk_to = 0;
     if (device >= LEDGER_DEVICES)
         return -EINVAL;
-    uint64_t wish = atomic_load(&header->budget_bytes);
-    uint64_t decided = atomic_load(&entry->budget_bytes);
-    if (decided == 0) {
-        uint64_t room = bytes_less(total_bytes, baseline_bytes);
-        if (room == 0 || (room < wish && atomic_load(&header->budget_explicit) != 0)) {
-            size_pair_format(&sizes, wish, room);
-            fault_set(fault,
-                      "a budget of %s does not fit the card, which has %s above what it uses when idle; ask "
-                      "for less with --budget in another --ledger, or after cubudget gc",
-                      sizes.first, sizes.second);
-            return -ERANGE;
-        }
-        /* The figures first: whoever sees a budget decided sees what it was decided on. Two who settle at once have
-         * measured the same idle card. */
-        atomic_store(&entry->total_bytes, total_bytes);
-        atomic_store(&entry->baseline_bytes, baseline_bytes);
-        if (atomic_compare_exchange_strong(&entry->budget_bytes, &decided, room < wish ? room : wish))
-            decided = room < wish ? room : wish;
+    struct ledger_device *entry = layout_device(ledger, device);
+    if (!ledger_device_is_settled(ledger, device)) {
+        int turn = turn_take(ledger);
+        int result = budget_settle(ledger, entry, total_bytes, baseline_bytes, fault);
+        turn_give(turn);
+        if (result != 0)
+            return result;
     }
-    if (decided < wish)
+    /* What the card has, and not what somebody set for it. */
+    uint64_t decided = atomic_load(&entry->budget_bytes);
+    uint64_t room = bytes_less(atomic_load(&entry->total_bytes), atomic_load(&entry->baseline_bytes));
+    if (atomic_load(&header->budget_explicit) == 0 && decided < atomic_load(&header->budget_bytes) && decided == room)
         *shrunk_to = decided;
     return 0;
 }
 
 bool ledger_device_is_settled(const struct ledger *ledger, unsigned device)
 {
-    return device < LEDGER_DEVICES && atomic_load(&layout_device(ledger, device)->budget_bytes) != 0;
+    return device < LEDGER_DEVICES && atomic_load(&layout_device(ledger, device)->budget_bytes) != 0 &&
+           atomic_load(&layout_device(ledger, device)->total_bytes) != 0;
 }
 
 void ledger_device_describe(struct ledger *ledger, unsigned device, bool simulated, uint32_t compute_capability)
@@ -116,141 +156,4 @@ void ledger_device_describe(struct ledger *ledger, unsigned device, bool simulat
         return;
     atomic_store(&layout_device(ledger, device)->simulated, simulated);
     atomic_store(&layout_device(ledger, device)->compute_capability, compute_capability);
-}
-
-/* --- terms of a slot -------------------------------------------------------------------------------------------------- */
-
-/* The smallest budget a slot has to do with. */
-static uint64_t budget_least(const struct ledger *ledger)
-{
-    uint64_t least = atomic_load(&layout_header(ledger)->budget_bytes);
-    for (unsigned device = 0; device < LEDGER_DEVICES; device++) {
-        uint64_t budget = atomic_load(&layout_device(ledger, device)->budget_bytes);
-        if (atomic_load(&layout_device(ledger, device)->claim) != 0 && budget != 0 && budget < least)
-            least = budget;
-    }
-    return least;
-}
-
-static uint64_t reserves_sum(const struct ledger *ledger)
-{
-    uint64_t sum = 0;
-    for (unsigned slot = 0; slot < layout_slots_high(ledger); slot++)
-        sum = bytes_add(sum, atomic_load(&layout_slot(ledger, slot)->reserve_bytes));
-    return sum;
-}
-
-/* Whether a process other than this one is alive in the slot. */
-static bool slot_is_shared(struct ledger *ledger, unsigned slot)
-{
-    struct row_owner self;
-    owner_read(&self);
-    (void)ledger_reap(ledger); /* so that the dead do not hold their terms */
-    for (unsigned row = 0; row < layout_rows_high(ledger); row++) {
-        uint64_t tag = atomic_load(layout_tag(ledger, row));
-        if (tag_state(tag) == LEDGER_ROW_LIVE && tag_slot(tag) == slot && !owner_is(&self, layout_row(ledger, row)))
-            return true;
-    }
-    return false;
-}
-
-/* Terms that were never set are free to take; others are a live neighbour's to keep. */
-static bool term_conflicts(uint64_t there, bool has, uint64_t asked)
-{
-    return has && there != 0 && there != asked;
-}
-
-/* The terms that were judged. Setting others swaps from these alone: who set his own meanwhile makes the swap fail, and is
- * then seen as the neighbour that he is. */
-struct terms_seen {
-    uint64_t limit, reserve;
-};
-
-static int terms_check(struct ledger *ledger, unsigned slot, const struct slot_terms *terms, struct terms_seen *seen,
-                       struct ledger_fault *fault)
-{
-    struct ledger_slot *entry = layout_slot(ledger, slot);
-    uint64_t limit = atomic_load(&entry->limit_bytes), reserve = atomic_load(&entry->reserve_bytes);
-    *seen = (struct terms_seen){limit, reserve};
-    bool limit_conflicts = term_conflicts(limit, terms->has_limit, terms->limit_bytes);
-    struct size_pair sizes;
-    if ((limit_conflicts || term_conflicts(reserve, terms->has_reserve, terms->reserve_bytes)) &&
-        slot_is_shared(ledger, slot)) {
-        size_pair_format(&sizes, limit_conflicts ? limit : reserve,
-                         limit_conflicts ? terms->limit_bytes : terms->reserve_bytes);
-        fault_set(fault,
-                  "the slot '%.*s' is in use with a %s of %s and %s was asked for; leave it unset to take the "
-                  "slot's own, or choose another --slot",
-                  LEDGER_NAME_BYTES, entry->name, limit_conflicts ? "limit" : "reserve", sizes.first, sizes.second);
-        return -EEXIST;
-    }
-    uint64_t budget = budget_least(ledger);
-    if (terms->has_limit && terms->limit_bytes > budget && terms->limit_bytes != LEDGER_NO_LIMIT) {
-        size_pair_format(&sizes, terms->limit_bytes, budget);
-        fault_set(fault, "a limit of %s is above the budget of %s; lower the one or raise the other", sizes.first,
-                  sizes.second);
-        return -ERANGE;
-    }
-    if (terms->has_limit || limit != 0) {
-        uint64_t bound = terms->has_limit ? terms->limit_bytes : limit;
-        if (terms->has_reserve && terms->reserve_bytes > bound) {
-            size_pair_format(&sizes, terms->reserve_bytes, bound);
-            fault_set(fault, "a reserve of %s is above the slot's limit of %s; lower the one or raise the other",
-                      sizes.first, sizes.second);
-            return -ERANGE;
-        }
-    }
-    return 0;
-}
-
-/* A reserve is asked for like memory: published first, then everybody's are summed; so of two that are too many together
- * at least one sees the other. Looking before publishing keeps the common refusal from being seen by anybody. */
-static int reserve_set(struct ledger *ledger, unsigned slot, uint64_t before, uint64_t reserve,
-                       struct ledger_fault *fault)
-{
-    struct ledger_slot *entry = layout_slot(ledger, slot);
-    uint64_t budget = budget_least(ledger);
-    uint64_t sum = bytes_add(bytes_less(reserves_sum(ledger), before), reserve);
-    if (sum <= budget) {
-        atomic_store(&layout_header(ledger)->has_reserves, 1); /* first: a look that misses it misses only no reserve */
-        uint64_t seen = before;
-        if (!atomic_compare_exchange_strong(&entry->reserve_bytes, &seen, reserve))
-            return -EAGAIN; /* another first process of the slot was quicker: judged anew */
-        sum = reserves_sum(ledger);
-        if (sum <= budget || reserve <= before)
-            return 0;
-        uint64_t ours = reserve;
-        (void)atomic_compare_exchange_strong(&entry->reserve_bytes, &ours, before);
-    }
-    struct size_pair sizes;
-    size_pair_format(&sizes, reserve, budget);
-    fault_set(fault, "a reserve of %s is too much beside the other slots' reserves under a budget of %s; ask for less",
-              sizes.first, sizes.second);
-    return -ERANGE;
-}
-
-static int limit_set(struct ledger *ledger, unsigned slot, uint64_t before, uint64_t limit)
-{
-    struct ledger_slot *entry = layout_slot(ledger, slot);
-    return atomic_compare_exchange_strong(&entry->limit_bytes, &before, limit) ? 0 : -EAGAIN;
-}
-
-int ledger_slot_settle(struct ledger *ledger, unsigned slot, const struct slot_terms *terms, struct ledger_fault *fault)
-{
-    enum { TRIES = 100 };
-    int result = -EAGAIN;
-    fault->text[0] = '\0';
-    if (slot >= LEDGER_SLOTS)
-        return -EINVAL;
-    for (unsigned i = 0; i < TRIES && result == -EAGAIN; i++) {
-        struct terms_seen seen;
-        result = terms_check(ledger, slot, terms, &seen, fault);
-        if (result == 0 && terms->has_reserve)
-            result = reserve_set(ledger, slot, seen.reserve, terms->reserve_bytes, fault);
-        if (result == 0 && terms->has_limit)
-            result = limit_set(ledger, slot, seen.limit, terms->limit_bytes);
-    }
-    if (result == 0 && terms->has_priority)
-        atomic_store(&layout_slot(ledger, slot)->priority, terms->priority);
-    return result;
 }

@@ -149,6 +149,7 @@ static void slot_fill(const struct ledger *ledger, unsigned number, struct snaps
     const struct ledger_slot *entry = layout_slot(ledger, number);
     name_copy(slot->name, entry->name);
     slot->limit_bytes = layout_limit(ledger, number);
+    slot->limit_before = word_of(&entry->limit_before);
     slot->reserve_bytes = word_of(&entry->reserve_bytes);
     slot->priority = atomic_load_explicit(&entry->priority, memory_order_relaxed);
     if (slot->priority > 101)
@@ -192,6 +193,7 @@ static void device_begin(const struct ledger *ledger, unsigned number, struct sn
     device->simulated = atomic_load_explicit(&entry->simulated, memory_order_relaxed) != 0;
     device->total_bytes = word_of(&entry->total_bytes);
     device->budget_bytes = layout_budget(ledger, number);
+    device->budget_before = word_of(&entry->budget_before);
     device->baseline_bytes = word_of(&entry->baseline_bytes);
     device->peak_bytes = word_of(&entry->peak_bytes);
 }

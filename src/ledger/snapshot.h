@@ -24,12 +24,14 @@ struct snapshot_device {
     bool simulated;
     bool steady; /* two looks at all rows agreed: the sums were true at one moment; else writers never rested */
     uint64_t total_bytes, budget_bytes, baseline_bytes, used_bytes, dead_bytes, available_bytes, peak_bytes, bid_bytes;
+    uint64_t budget_before; /* the highest budget that was lowered; 0: none was */
     enum pressure_level pressure;
 };
 
 struct snapshot_slot {
     char name[LEDGER_NAME_BYTES];
-    uint64_t limit_bytes; /* LEDGER_NO_LIMIT: none */
+    uint64_t limit_bytes;  /* LEDGER_NO_LIMIT: none */
+    uint64_t limit_before; /* the highest limit that was lowered below what was held; 0: none was */
     uint64_t reserve_bytes, used_bytes, evicted_bytes, peak_bytes;
     uint32_t priority;
     uint64_t allocations, frees, refusals, evictions, restores, waits;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include "platform/env.h"
 #include "platform/size.h"
+#include "platform/words.h"
 
 enum { QUOTE_BYTES = 60 }; /* how much of a bad value is repeated */
 
@@ -133,15 +134,25 @@ static int size_read(const struct variable *variable, const char *value, struct 
         return fault_set(fault, "%s: '%.*s' is too large; write a size below 8388608 TiB", variable->name, QUOTE_BYTES,
                          value);
     if (result != 0)
-        return fault_set(fault,
-                         "%s: '%.*s' is not a size; write bytes or a number with K, M, G, T, MiB, GB, "
-                         "such as 8GiB",
-                         variable->name, QUOTE_BYTES, value);
+        return fault_set(fault, "%s: '%.*s' is not a size; write for example 512MiB or 8GiB", variable->name,
+                         QUOTE_BYTES, value);
     if (bytes == 0)
         return fault_set(fault, "%s: '%.*s' is nothing; write a size above 0, such as 8GiB, or leave it unset",
                          variable->name, QUOTE_BYTES, value);
     *(uint64_t *)field_of(settings, variable->value_offset) = bytes;
     present_set(variable, settings);
+    return 0;
+}
+
+/* A reserve of nothing gives up the one that is there. */
+static int reserve_read(const struct variable *variable, const char *value, struct settings *settings,
+                        struct settings_fault *fault)
+{
+    uint64_t bytes;
+    if (size_parse(value, &bytes) != 0 || bytes != 0)
+        return size_read(variable, value, settings, fault);
+    settings->reserve_bytes = 0;
+    settings->has_reserve = true;
     return 0;
 }
 
@@ -286,7 +297,7 @@ static int simulate_read(const struct variable *variable, const char *value, str
 static const struct variable variables[] = {
     {"CUBUDGET_BUDGET", size_read, FIELD(budget_bytes), FIELD(has_budget)},
     {"CUBUDGET_LIMIT", size_read, FIELD(limit_bytes), FIELD(has_limit)},
-    {"CUBUDGET_RESERVE", size_read, FIELD(reserve_bytes), FIELD(has_reserve)},
+    {"CUBUDGET_RESERVE", reserve_read, FIELD(reserve_bytes), FIELD(has_reserve)},
     {"CUBUDGET_HOST_LIMIT", size_read, FIELD(host_limit_bytes), FIELD(has_host_limit)},
     {"CUBUDGET_PRIORITY", priority_read, FIELD(priority), FIELD(has_priority)},
     {"CUBUDGET_WAIT", wait_read, FIELD(wait_ms), SIZE_MAX},
@@ -301,6 +312,59 @@ static const struct variable variables[] = {
     {"CUBUDGET_SIMULATE", simulate_read, 0, SIZE_MAX},
 };
 #undef FIELD
+enum { VARIABLES = sizeof variables / sizeof *variables };
+
+/* --- what is no setting -------------------------------------------------------------------------------------------- */
+
+bool settings_unknown_next(size_t *at, char text[SETTINGS_UNKNOWN_BYTES])
+{
+    static const char prefix[] = "CUBUDGET_";
+    /* Of our own making: the tests' and what `cubudget run` leaves for its program. */
+    static const char *const ours[] = {SETTINGS_WARNED, "CUBUDGET_TESTPOINT"};
+    const char *names[VARIABLES + 1] = {0};
+    if (getenv(SETTINGS_WARNED) != NULL)
+        return false;
+    for (size_t i = 0; i < VARIABLES; i++)
+        names[i] = variables[i].name;
+    for (; environ != NULL && environ[*at] != NULL; ++*at) {
+        char name[64];
+        size_t length = strcspn(environ[*at], "=");
+        if (strncmp(environ[*at], prefix, sizeof prefix - 1) != 0)
+            continue;
+        (void)snprintf(name, sizeof name, "%.*s", (int)(length < 63 ? length : 63), environ[*at]);
+        bool known = strcmp(name, ours[0]) == 0 || strcmp(name, ours[1]) == 0;
+        for (size_t i = 0; i < VARIABLES; i++)
+            known = known || strcmp(name, names[i]) == 0;
+        if (known)
+            continue;
+        const char *nearest = words_nearest(name, names);
+        if (nearest != NULL)
+            (void)snprintf(text, SETTINGS_UNKNOWN_BYTES, "%s is no setting and does nothing; did you mean %s?", name,
+                           nearest);
+        else
+            (void)snprintf(text, SETTINGS_UNKNOWN_BYTES, "%s is no setting and does nothing; man cubudget lists them",
+                           name);
+        ++*at;
+        return true;
+    }
+    return false;
+}
+
+/* --- all of them ------------------------------------------------------------------------------------------------------ */
+
+int setting_read(const char *variable, const char *shown, const char *value, struct settings *settings,
+                 struct settings_fault *fault)
+{
+    fault->text[0] = '\0';
+    for (size_t i = 0; i < VARIABLES; i++) {
+        struct variable as_shown = variables[i];
+        if (strcmp(variables[i].name, variable) != 0)
+            continue;
+        as_shown.name = shown;
+        return as_shown.read(&as_shown, value, settings, fault);
+    }
+    return fault_set(fault, "%s: no such setting", shown);
+}
 
 /* "a above b" is an error: both are named with their values. */
 static int order_check(const char *name, uint64_t bytes, const char *bound_name, uint64_t bound,
@@ -340,7 +404,7 @@ int settings_read(struct settings *settings, struct settings_fault *fault)
         .ledger = "default",
     };
     fault->text[0] = '\0';
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+    for (size_t i = 0; i < VARIABLES; i++) {
         const char *value = getenv(variables[i].name);
         if (value == NULL)
             continue;

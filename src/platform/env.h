@@ -53,6 +53,17 @@ struct settings_fault {
  * CUBUDGET_SIMULATE set in a build without the simulator is an error. */
 int settings_read(struct settings *settings, struct settings_fault *fault);
 
+/* The same for one value that is written elsewhere, judged as the variable's is: `shown` is what the fault calls it. */
+int setting_read(const char *variable, const char *shown, const char *value, struct settings *settings,
+                 struct settings_fault *fault);
+
+/* A sentence about the next CUBUDGET_ variable that is none of ours, from environ[*at] on: a slip would otherwise be ignored in
+ * silence. False: there is none, or SETTINGS_WARNED is set: `cubudget run` has told of them then, for all processes of its
+ * program. No heap. */
+#define SETTINGS_WARNED "CUBUDGET_WARNED"
+enum { SETTINGS_UNKNOWN_BYTES = 192 };
+bool settings_unknown_next(size_t *at, char text[SETTINGS_UNKNOWN_BYTES]);
+
 /* The length of the UTF-8 character at text, which has `left` bytes; 0: none there, or a control character. */
 size_t character_length(const unsigned char *text, size_t left);
 

@@ -20,9 +20,9 @@ static struct flock byte_lock(short type, off_t byte)
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
 }
 
-static int byte_take(int descriptor, off_t byte)
+static int byte_take(int descriptor, short type, off_t byte)
 {
-    struct flock lock = byte_lock(F_WRLCK, byte);
+    struct flock lock = byte_lock(type, byte);
     if (fcntl(descriptor, F_OFD_SETLK, &lock) == 0)
         return 0;
     if (errno == EACCES)
@@ -38,8 +38,7 @@ int liveness_look(int descriptor, off_t byte)
     return lock.l_type != F_UNLCK;
 }
 
-/* Opens `path` anew where it still is the file that the caller means. */
-static int file_open(const char *path, dev_t device, ino_t inode)
+int liveness_open(const char *path, dev_t device, ino_t inode)
 {
     struct stat status;
     int descriptor = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
@@ -51,13 +50,13 @@ static int file_open(const char *path, dev_t device, ino_t inode)
     return -ESTALE;
 }
 
-/* Takes the life byte and leaves it in a mapping alone. */
-static int life_take(const char *path, dev_t device, ino_t inode, off_t byte, void **page)
+/* Takes a byte and leaves it in a mapping alone. */
+static int life_take(const char *path, dev_t device, ino_t inode, short type, off_t byte, void **page)
 {
-    int descriptor = file_open(path, device, inode);
+    int descriptor = liveness_open(path, device, inode);
     if (descriptor < 0)
         return descriptor;
-    int result = byte_take(descriptor, byte);
+    int result = byte_take(descriptor, type, byte);
     void *mapped = MAP_FAILED;
     if (result == 0) {
         mapped = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_SHARED, descriptor, 0);
@@ -95,16 +94,16 @@ int liveness_hold(struct liveness *held, const char *path, dev_t device, ino_t i
                   off_t memory_byte)
 {
     *held = (struct liveness){.page = NULL, .memory_descriptor = -1, .device = device, .inode = inode};
-    int result = life_take(path, device, inode, life_byte, &held->page);
+    int result = life_take(path, device, inode, F_WRLCK, life_byte, &held->page);
     if (result != 0)
         return result;
-    int descriptor = file_open(path, device, inode);
+    int descriptor = liveness_open(path, device, inode);
     if (descriptor < 0) {
         liveness_drop(held);
         return descriptor;
     }
     held->memory_descriptor = descriptor;
-    result = byte_take(descriptor, memory_byte);
+    result = byte_take(descriptor, F_WRLCK, memory_byte);
     if (result == 0) {
         /* The other description's look, now that only the mapping can hold the life byte. On overlayfs it does
          * not: what is mapped there is the file below, and the lock went with the descriptor. */
@@ -139,4 +138,34 @@ void liveness_drop(struct liveness *held)
         (void)close(held->memory_descriptor);
     }
     *held = (struct liveness){.page = NULL, .memory_descriptor = -1};
+}
+
+int liveness_byte_take(const char *path, dev_t device, ino_t inode, off_t byte)
+{
+    int descriptor = liveness_open(path, device, inode);
+    if (descriptor < 0)
+        return descriptor;
+    int result = byte_take(descriptor, F_WRLCK, byte);
+    if (result == 0)
+        return descriptor;
+    (void)close(descriptor);
+    return result;
+}
+
+void liveness_byte_give(int descriptor, off_t byte)
+{
+    struct flock lock = byte_lock(F_UNLCK, byte);
+    (void)fcntl(descriptor, F_OFD_SETLK, &lock);
+    (void)close(descriptor);
+}
+
+int liveness_share(const char *path, dev_t device, ino_t inode, off_t byte, void **page)
+{
+    return life_take(path, device, inode, F_RDLCK, byte, page);
+}
+
+void liveness_unshare(void *page)
+{
+    if (page != NULL)
+        (void)munmap(page, PAGE_BYTES);
 }

@@ -37,8 +37,21 @@ int liveness_hold(struct liveness *held, const char *path, dev_t device, ino_t i
  * closed, and perhaps opened again as something of its own, is left alone. */
 void liveness_drop(struct liveness *held);
 
+/* Shares one byte with others who do, on a fresh open that is left in a mapping alone, as the life byte is. Results as
+ * liveness_hold's. / Gives it up. */
+int liveness_share(const char *path, dev_t device, ino_t inode, off_t byte, void **page);
+void liveness_unshare(void *page);
+
+/* Opens `path` anew where it still is the file dev:ino: the descriptor, -ESTALE or -errno. To look with. */
+int liveness_open(const char *path, dev_t device, ino_t inode);
+
 /* Whether some other file description holds that byte of the file open at `descriptor`: 1, 0 or -errno. Looks, never
  * locks: a look that locked would make dead rows seem alive to others. */
 int liveness_look(int descriptor, off_t byte);
+
+/* Takes one byte alone on a descriptor, for as long as something takes: the descriptor; -EAGAIN: somebody holds it; -ESTALE;
+ * -errno. liveness_byte_give takes it back, where a forked child has the descriptor too. */
+int liveness_byte_take(const char *path, dev_t device, ino_t inode, off_t byte);
+void liveness_byte_give(int descriptor, off_t byte);
 
 #endif

@@ -9,7 +9,8 @@ platform_sources = \
     src/platform/log.c src/platform/log.h \
     src/platform/shm.c src/platform/shm.h \
     src/platform/size.c src/platform/size.h \
-    src/platform/testpoint.h
+    src/platform/testpoint.h \
+    src/platform/words.c src/platform/words.h
 
 noinst_LTLIBRARIES += libplatform.la
 libplatform_la_SOURCES = $(platform_sources)

@@ -34,6 +34,32 @@ static bool directory_is_administrators(const struct stat *status)
     return status->st_uid == 0 && ((status->st_mode & S_IWOTH) == 0 || (status->st_mode & S_ISVTX) != 0);
 }
 
+static void directory_default(char path[PATH_MAX])
+{
+    (void)snprintf(path, PATH_MAX, "/dev/shm/cubudget-%lu", (unsigned long)geteuid());
+}
+
+void shm_group_directory(gid_t group, char path[PATH_MAX])
+{
+    (void)snprintf(path, PATH_MAX, "/dev/shm/cubudget-group-%lu", (unsigned long)group);
+}
+
+/* A group's directory: what its members make in it is the group's, and nobody else can reach it. */
+static bool mode_is_groups(mode_t mode)
+{
+    return (mode & S_ISGID) != 0 && (mode & S_IRWXG) == S_IRWXG && (mode & S_IRWXO) == 0;
+}
+
+/* The kernel says whether we may write: as its owner, as a member of its group (nobody else may), or as root. Where a user's
+ * own directory is looked for without being asked to, somebody who shares a group with him may have made one first. */
+static bool directory_is_groups(const char *path, const struct stat *status)
+{
+    char own[PATH_MAX];
+    directory_default(own);
+    return mode_is_groups(status->st_mode) && strcmp(path, own) != 0 &&
+           faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) == 0;
+}
+
 int shm_directory(const char *asked, char path[PATH_MAX])
 {
     static const char administrators[] = "/run/cubudget";
@@ -44,8 +70,10 @@ int shm_directory(const char *asked, char path[PATH_MAX])
     else if (lstat(administrators, &status) == 0 && S_ISDIR(status.st_mode) && directory_is_administrators(&status) &&
              faccessat(AT_FDCWD, administrators, W_OK | X_OK, AT_EACCESS) == 0)
         length = snprintf(path, PATH_MAX, "%s", administrators);
-    else
-        length = snprintf(path, PATH_MAX, "/dev/shm/cubudget-%lu", (unsigned long)geteuid());
+    else {
+        directory_default(path);
+        return 0;
+    }
     return length < 0 || length >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
@@ -65,7 +93,78 @@ int shm_directory_prepare(const char *path)
     if (!S_ISDIR(status.st_mode))
         return -ENOTDIR;
     bool ours = status.st_uid == geteuid() && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
-    return ours || directory_is_administrators(&status) ? 0 : -EPERM;
+    return ours || directory_is_administrators(&status) || directory_is_groups(path, &status) ? 0 : -EPERM;
+}
+
+/* Changes what was opened, never what a path leads to a moment later. A directory that is the group's already, whoever of the
+ * group made it, is good for each member. */
+static int directory_give(const char *path, int descriptor, gid_t group)
+{
+    struct stat status;
+    if (fstat(descriptor, &status) != 0)
+        return -errno;
+    if (status.st_gid == group && directory_is_groups(path, &status))
+        return 0;
+    if (status.st_uid != geteuid() || (mode_is_groups(status.st_mode) && status.st_gid != group))
+        return -EPERM;
+    if (fchown(descriptor, (uid_t)-1, group) != 0 || fchmod(descriptor, 02770) != 0)
+        return -errno;
+    /* Without the right to, the kernel drops the setgid bit and says nothing. */
+    return fstat(descriptor, &status) == 0 && mode_is_groups(status.st_mode) ? 0 : -EPERM;
+}
+
+int shm_group_directory_make(const char *path, gid_t group)
+{
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return -errno;
+    int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (descriptor < 0)
+        return errno == EACCES ? -EPERM : -errno;
+    int result = directory_give(path, descriptor, group);
+    (void)close(descriptor);
+    return result;
+}
+
+/* --- files of a group ------------------------------------------------------------------------------------------------ */
+
+/* Writes the path of `name` beside `path`. */
+static int path_beside(const char *path, const char *name, char result[PATH_MAX])
+{
+    const char *slash = strrchr(path, '/');
+    int directory = slash != NULL ? (int)(slash - path) + 1 : 0;
+    int length = snprintf(result, PATH_MAX, "%.*s%s", directory, path, name);
+    return length < 0 || length >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+/* Whether `path` lies in a group's directory that is ours to use, and whose. */
+static bool path_is_groups(const char *path, gid_t *group)
+{
+    char directory[PATH_MAX];
+    struct stat status;
+    if (path_beside(path, "", directory) != 0)
+        return false;
+    size_t length = strlen(directory);
+    while (length > 1 && directory[length - 1] == '/')
+        directory[--length] = '\0';
+    if (length == 0 || lstat(directory, &status) != 0 || !S_ISDIR(status.st_mode))
+        return false;
+    *group = status.st_gid;
+    return directory_is_groups(directory, &status);
+}
+
+bool shm_file_is_ours(const char *path, const struct stat *status)
+{
+    gid_t group;
+    if (status->st_uid == geteuid())
+        return true;
+    return path_is_groups(path, &group) && status->st_gid == group && (status->st_mode & S_IRWXO) == 0;
+}
+
+/* What a new file's mode is, whatever the program's umask left of it. */
+static mode_t file_mode(const char *path)
+{
+    gid_t group;
+    return path_is_groups(path, &group) ? 0660 : 0600;
 }
 
 /* --- opening ------------------------------------------------------------------------------------------------------- */
@@ -85,7 +184,7 @@ static int file_open_checked(const char *path, struct stat *status)
         result = -errno;
     else if (!S_ISREG(status->st_mode))
         result = -ENODEV;
-    else if (status->st_uid != geteuid())
+    else if (!shm_file_is_ours(path, status))
         result = -EPERM;
     if (result == 0)
         return descriptor;
@@ -137,15 +236,6 @@ void shm_close(struct shm_file *file)
 
 /* --- making -------------------------------------------------------------------------------------------------------- */
 
-/* Writes the path of `name` beside `path`. */
-static int path_beside(const char *path, const char *name, char result[PATH_MAX])
-{
-    const char *slash = strrchr(path, '/');
-    int directory = slash != NULL ? (int)(slash - path) + 1 : 0;
-    int length = snprintf(result, PATH_MAX, "%.*s%s", directory, path, name);
-    return length < 0 || length >= PATH_MAX ? -ENAMETOOLONG : 0;
-}
-
 static uint64_t suffix_draw(void)
 {
     uint64_t suffix;
@@ -175,12 +265,13 @@ static int temporary_open(const char *path, char temporary[PATH_MAX])
 }
 
 /* Allocates every block and lets the caller write. */
-static int temporary_fill(int descriptor, size_t size, void (*fill)(void *bytes, void *context), void *context)
+static int temporary_fill(int descriptor, mode_t mode, size_t size, void (*fill)(void *bytes, void *context),
+                          void *context)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MAKER_BYTE, .l_len = 1};
     if (fcntl(descriptor, F_OFD_SETLK, &lock) != 0 && errno != EAGAIN)
         return errno == EINVAL ? -ENOTSUP : -errno; /* EAGAIN: a sweeper is looking; our link will tell */
-    if (fchmod(descriptor, 0600) != 0)              /* whatever the program's umask left of it */
+    if (fchmod(descriptor, mode) != 0)
         return -errno;
     int result;
     do {
@@ -251,7 +342,7 @@ int shm_create(const char *path, size_t size, void (*fill)(void *bytes, void *co
         int descriptor = temporary_open(path, temporary);
         if (descriptor < 0)
             return descriptor;
-        result = temporary_fill(descriptor, size, fill, context);
+        result = temporary_fill(descriptor, file_mode(path), size, fill, context);
         if (result == 0 && link(temporary, path) != 0)
             result = errno == ENOENT ? -EAGAIN : -errno; /* swept as if its maker were dead: once more */
         if (result == 0)

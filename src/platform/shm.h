@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /* Writes the directory to use: `asked` (CUBUDGET_DIR) where not NULL; else /run/cubudget where an administrator made
@@ -14,8 +15,22 @@
 int shm_directory(const char *asked, char path[PATH_MAX]);
 
 /* Makes sure `path` is a directory that is ours to use: creates it with mode 0700 where missing (not its parents).
- * -ENOTDIR; -ELOOP: a symbolic link; -EPERM: another user's, or writable by others and not an administrator's; -errno. */
+ * A group's is ours where this process may write to it as a member: setgid, nothing for others, and not where this user's own
+ * default directory would be, which nobody else may make for him. Files made in it are the group's, with mode 0660.
+ * -ENOTDIR; -ELOOP: a symbolic link; -EPERM: another user's, or writable by others and neither an administrator's nor a
+ * group's; -errno. */
 int shm_directory_prepare(const char *path);
+
+/* Makes `path`, where it is missing or this user's own, a directory of that group (mode 2770), or finds that it is one that this
+ * user may write to. -EPERM: this user is not in the group, or the directory is another's or another group's.
+ * Otherwise as shm_directory_prepare. */
+int shm_group_directory_make(const char *path, gid_t group);
+
+/* Where a group's directory is unless somebody says otherwise: /dev/shm/cubudget-group-GID. */
+void shm_group_directory(gid_t group, char path[PATH_MAX]);
+
+/* Whether a file found at `path` is one that this user may use: his own, or his group's in a directory of that group. */
+bool shm_file_is_ours(const char *path, const struct stat *status);
 
 struct shm_file {
     void *bytes; /* shared mapping, kept out of forked children */

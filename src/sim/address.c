@@ -184,6 +184,25 @@ void address_unmap(struct block *block)
         close(block->descriptor);
 }
 
+static bool region_any(const struct region *region, bool (*holds)(const struct block *block))
+{
+    for (uint64_t i = 0; i < region->granules;) {
+        const struct block *block = region->table[i];
+        if (block && holds(block))
+            return true;
+        i += block ? block->granules : 1;
+    }
+    return false;
+}
+
+bool address_any(bool (*holds)(const struct block *block))
+{
+    bool any = (high.table && region_any(&high, holds)) || (low.table && region_any(&low, holds));
+    for (const struct region *arena = arenas; !any && arena; arena = arena->more)
+        any = region_any(arena, holds);
+    return any;
+}
+
 struct block *address_block(uint64_t address)
 {
     const struct region *region = region_of(address);

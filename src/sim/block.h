@@ -43,6 +43,7 @@ struct block {
     bool other_end; /* cuMemUnmap or cuIpcCloseMemHandle ends it, cuMemFree does not */
     bool uncharged; /* its granules are paid for by something else: a pool, a handle of physical memory */
     bool host;      /* memory of the host, which a pool can have: at base itself, like managed memory */
+    bool foreign;   /* another process's bytes */
     bool absent;    /* has an address and no memory: the graph that it belongs to has not allocated it, or freed it */
 };
 
@@ -65,6 +66,8 @@ void address_unmap(struct block *block);
 bool memory_end_block(struct block *block);
 /* An allocation of a graph was freed: whether its block stays, for the next launch. Under sim_lock; see graph_memory.c. */
 bool graph_freed(struct block *block);
+/* Whether there is a block of which something holds. */
+bool address_any(bool (*holds)(const struct block *block));
 /* The block at an address, freed or not; NULL: none. */
 struct block *address_block(uint64_t address);
 

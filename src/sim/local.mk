@@ -16,7 +16,9 @@ src_sim_libcuda_la_SOURCES = \
     src/sim/address.c src/sim/block.h \
     src/sim/array.c src/sim/array.h \
     src/sim/array_format.c src/sim/array_format.h \
+    src/sim/call.c \
     src/sim/capture.c \
+    src/sim/checkpoint.c src/sim/checkpoint.h \
     src/sim/context.c \
     src/sim/copy.c \
     src/sim/device.c \
@@ -29,6 +31,7 @@ src_sim_libcuda_la_SOURCES = \
     src/sim/host.c \
     src/sim/ipc.c \
     src/sim/library.c \
+    src/sim/mail.c \
     src/sim/memory.c \
     src/sim/memset.c \
     src/sim/module.c src/sim/module.h \

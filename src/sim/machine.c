@@ -3,12 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,9 +19,10 @@ enum {
     SWEEP_EVERY_MS = 5,    /* how stale the knowledge of who is dead may be where somebody is at work */
     DESCRIPTOR_FLOOR = 64, /* out of the way of programs that count on small numbers */
     PATH_BYTES = 512,
+    LIFE_BYTES = 4096, /* of the mapping that holds a life byte */
 };
 
-static uint64_t clock_ms(void)
+uint64_t machine_clock_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -48,7 +52,29 @@ static uint64_t machine_sum(const struct machine_shared *shared, unsigned device
     return used_bytes;
 }
 
-static void machine_lock(struct machine_shared *shared)
+void machine_word_wait(_Atomic uint32_t *word, uint32_t value, uint64_t most_ms)
+{
+    struct timespec most = {.tv_sec = (time_t)(most_ms / 1000), .tv_nsec = (long)(most_ms % 1000) * 1000000};
+    int saved = errno;
+    syscall(SYS_futex, word, FUTEX_WAIT, value, most_ms ? &most : NULL, NULL, 0);
+    errno = saved;
+}
+
+void machine_word_wake(_Atomic uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static uint64_t host_sum(const struct machine_shared *shared)
+{
+    uint64_t image_bytes = 0;
+    for (unsigned i = 0; i < machine_places(shared); i++)
+        for (unsigned device = 0; shared->process[i].taken && device < SIM_DEVICES; device++)
+            image_bytes += shared->process[i].image_bytes[device];
+    return image_bytes;
+}
+
+void machine_lock(struct machine_shared *shared)
 {
     if (pthread_mutex_lock(&shared->mutex) != EOWNERDEAD)
         return;
@@ -58,10 +84,13 @@ static void machine_lock(struct machine_shared *shared)
         if (used_bytes > shared->device[device].peak_bytes)
             shared->device[device].peak_bytes = used_bytes;
     }
+    uint64_t image_bytes = host_sum(shared);
+    if (image_bytes > shared->host_peak_bytes)
+        shared->host_peak_bytes = image_bytes;
     pthread_mutex_consistent(&shared->mutex);
 }
 
-static void machine_unlock(struct machine_shared *shared)
+void machine_unlock(struct machine_shared *shared)
 {
     pthread_mutex_unlock(&shared->mutex);
 }
@@ -87,6 +116,55 @@ static bool process_is_alive(const struct machine *machine, unsigned place)
     return fcntl(machine->descriptor, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
+static struct flock life_lock(unsigned place)
+{
+    return (struct flock){.l_type = F_WRLCK,
+                          .l_whence = SEEK_SET,
+                          .l_start = process_byte(MACHINE_PROCESSES) + 1 + place, /* between them: the watcher's */
+                          .l_len = 1};
+}
+
+/* Takes a place's life byte on an opening that only a mapping keeps, which fork does not copy. False: another has it. */
+static bool life_take(struct machine *machine, unsigned place)
+{
+    char path[48];
+    struct flock lock = life_lock(place);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", machine->descriptor);
+    int descriptor = open(path, O_RDWR | O_CLOEXEC);
+    void *life = MAP_FAILED;
+    if (descriptor >= 0 && fcntl(descriptor, F_OFD_SETLK, &lock) == 0)
+        life = mmap(NULL, LIFE_BYTES, PROT_READ, MAP_SHARED, descriptor, 0);
+    if (life != MAP_FAILED) {
+        madvise(life, LIFE_BYTES, MADV_DONTFORK);
+        machine->life = life;
+    }
+    if (descriptor >= 0)
+        close(descriptor);
+    return life != MAP_FAILED;
+}
+
+static bool process_is_itself_alive(const struct machine *machine, const struct machine_process *process)
+{
+    struct flock lock = life_lock((unsigned)(process - machine->shared->process));
+    return fcntl(machine->descriptor, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+}
+
+bool machine_process_serves(const struct machine *machine, const struct machine_process *process, uint64_t number)
+{
+    return process->taken && process->number == number && process->thread != 0 &&
+           process_is_itself_alive(machine, process);
+}
+
+/* An image is the process's own memory: it goes with the process, whoever has inherited its descriptors. */
+static void image_look(const struct machine *machine, struct machine_process *process)
+{
+    uint64_t any = 0;
+    for (unsigned device = 0; device < SIM_DEVICES; device++)
+        any |= process->image_bytes[device];
+    if (any && !process_is_itself_alive(machine, process))
+        memset(process->image_bytes, 0, sizeof(process->image_bytes));
+}
+
 static bool process_holds(const struct machine_process *process)
 {
     uint64_t any = 0;
@@ -99,13 +177,14 @@ static bool process_holds(const struct machine_process *process)
 static void machine_sweep(struct machine *machine)
 {
     struct machine_shared *shared = machine->shared;
-    uint64_t now_ms = clock_ms();
+    uint64_t now_ms = machine_clock_ms();
     if (!descriptor_is_ours(machine))
         return;
     for (unsigned i = 0; i < machine_places(shared); i++) {
         struct machine_process *process = &shared->process[i];
         if (!process->taken)
             continue;
+        image_look(machine, process);
         if (process_is_alive(machine, i)) {
             process->alive_ms = now_ms;
             continue;
@@ -120,7 +199,7 @@ static void machine_sweep(struct machine *machine)
 /* What a process at work does: it says that it lives, and looks for the dead every few milliseconds. */
 static void machine_sweep_if_due(struct machine *machine)
 {
-    machine->self->alive_ms = clock_ms();
+    machine->self->alive_ms = machine_clock_ms();
     if (machine->self->alive_ms - machine->shared->swept_ms >= SWEEP_EVERY_MS)
         machine_sweep(machine);
 }
@@ -148,12 +227,75 @@ int machine_charge(struct machine *machine, unsigned device, uint64_t bytes)
     return fits ? 0 : -ENOMEM;
 }
 
+static void cell_reduce(uint64_t *cell_bytes, uint64_t bytes)
+{
+    *cell_bytes -= bytes < *cell_bytes ? bytes : *cell_bytes; /* less: a thread that frees while its process leaves */
+}
+
 void machine_credit(struct machine *machine, unsigned device, uint64_t bytes)
 {
     machine_lock(machine->shared);
     machine_sweep_if_due(machine);
-    uint64_t *used_bytes = &machine->self->used_bytes[device];
-    *used_bytes -= bytes < *used_bytes ? bytes : *used_bytes; /* a thread that frees while its process leaves */
+    cell_reduce(&machine->self->used_bytes[device], bytes);
+    cell_reduce(&machine->self->image_bytes[device], bytes); /* what others let go of while the memory is away */
+    machine_unlock(machine->shared);
+}
+
+int machine_image_make(struct machine *machine)
+{
+    struct machine_shared *shared = machine->shared;
+    struct machine_process *self = machine->self;
+    uint64_t image_bytes = 0;
+    machine_lock(shared);
+    machine_sweep(machine);
+    uint64_t taken_bytes = host_sum(shared);
+    for (unsigned device = 0; device < SIM_DEVICES; device++)
+        image_bytes += self->used_bytes[device];
+    bool fits = taken_bytes <= shared->host_bytes && image_bytes <= shared->host_bytes - taken_bytes;
+    if (fits) {
+        memcpy(self->image_bytes, self->used_bytes, sizeof(self->image_bytes));
+        if (taken_bytes + image_bytes > shared->host_peak_bytes)
+            shared->host_peak_bytes = taken_bytes + image_bytes;
+    }
+    machine_unlock(shared);
+    return fits ? 0 : -ENOMEM;
+}
+
+void machine_image_keep(struct machine *machine)
+{
+    machine_lock(machine->shared);
+    machine_sweep_if_due(machine);
+    memset(machine->self->used_bytes, 0, sizeof(machine->self->used_bytes));
+    machine_unlock(machine->shared);
+}
+
+int machine_image_return(struct machine *machine)
+{
+    struct machine_shared *shared = machine->shared;
+    struct machine_process *self = machine->self;
+    uint64_t most_bytes = shared->memory_bytes - shared->baseline_bytes, used_bytes[SIM_DEVICES];
+    bool fits = true;
+    machine_lock(shared);
+    machine_sweep(machine);
+    for (unsigned device = 0; device < shared->devices; device++) {
+        used_bytes[device] = machine_sum(shared, device);
+        fits = fits && self->image_bytes[device] <= most_bytes - used_bytes[device];
+    }
+    for (unsigned device = 0; fits && device < shared->devices; device++) {
+        self->used_bytes[device] += self->image_bytes[device];
+        used_bytes[device] += self->image_bytes[device];
+        if (used_bytes[device] > shared->device[device].peak_bytes)
+            shared->device[device].peak_bytes = used_bytes[device];
+    }
+    machine_unlock(shared);
+    return fits ? 0 : -ENOMEM;
+}
+
+void machine_image_drop(struct machine *machine)
+{
+    machine_lock(machine->shared);
+    machine_sweep_if_due(machine);
+    memset(machine->self->image_bytes, 0, sizeof(machine->self->image_bytes));
     machine_unlock(machine->shared);
 }
 
@@ -202,6 +344,26 @@ static int32_t process_pid(void)
     return pid > 0 ? pid : (int32_t)getpid();
 }
 
+_Atomic uint32_t *machine_self_away(struct machine *machine)
+{
+    struct machine_shared *shared = machine->shared;
+    _Atomic uint32_t *away = NULL;
+    int32_t pid = 0;
+    machine_lock(shared);
+    for (unsigned i = 0; !away && i < machine_places(shared); i++) {
+        struct machine_process *process = &shared->process[i];
+        uint32_t state = process->state;
+        if (!process->taken || state == STATE_RUNNING || state == STATE_LOCKED || state == STATE_LOCKING)
+            continue;
+        if (pid == 0)
+            pid = process_pid();
+        if (process->pid == pid && machine_process_serves(machine, process, process->number))
+            away = &process->state;
+    }
+    machine_unlock(shared);
+    return away;
+}
+
 int machine_claim(struct machine *machine)
 {
     struct machine_shared *shared = machine->shared;
@@ -215,9 +377,15 @@ int machine_claim(struct machine *machine)
         struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = process_byte(i), .l_len = 1};
         if (process->taken || fcntl(machine->descriptor, F_OFD_SETLK, &lock) != 0)
             continue;
+        if (!life_take(machine, i)) {
+            lock.l_type = F_UNLCK;
+            fcntl(machine->descriptor, F_OFD_SETLK, &lock);
+            continue;
+        }
         memset(process, 0, sizeof(*process));
         process->pid = process_pid();
-        process->alive_ms = clock_ms();
+        process->alive_ms = machine_clock_ms();
+        process->number = ++shared->claims;
         if (i >= shared->places)
             shared->places = i + 1; /* first: a killed claimer must not leave a place that nobody looks at */
         process->taken = 1;
@@ -259,10 +427,25 @@ static void machine_describe(struct machine_shared *shared, const struct sim_opt
     shared->memory_bytes = options->memory_bytes;
     shared->baseline_bytes = options->baseline_bytes;
     shared->context_bytes = options->context_bytes;
+    shared->host_bytes = options->host_bytes;
     memcpy(shared->name, options->name, sizeof(shared->name));
     for (unsigned device = 0; device < SIM_DEVICES; device++)
         device_uuid(options->machine, device, shared->device[device].uuid);
     memcpy(shared->magic, MACHINE_MAGIC, sizeof(shared->magic));
+}
+
+/* In a directory that a group shares, the machine is the group's too. */
+static int machine_share(int descriptor, const char *path)
+{
+    char directory[PATH_BYTES];
+    struct stat status;
+    snprintf(directory, sizeof(directory), "%s", path);
+    char *slash = strrchr(directory, '/');
+    if (slash)
+        *slash = '\0';
+    if (!slash || stat(directory, &status) != 0 || !(status.st_mode & S_ISGID) || !(status.st_mode & S_IWGRP))
+        return 0;
+    return fchmod(descriptor, 0660) == 0 ? 0 : -errno;
 }
 
 /* Makes a machine aside and publishes it with link(), so that two first users get one. 0, -EEXIST or -errno. */
@@ -273,7 +456,9 @@ static int machine_make(const char *path, const struct sim_options *options)
     int descriptor = mkostemp(aside, O_CLOEXEC);
     if (descriptor < 0)
         return -errno;
-    int result = -posix_fallocate(descriptor, 0, (off_t)sizeof(struct machine_shared));
+    int result = machine_share(descriptor, path);
+    if (result == 0)
+        result = -posix_fallocate(descriptor, 0, (off_t)sizeof(struct machine_shared));
     void *mapping = MAP_FAILED;
     if (result == 0) {
         mapping = mmap(NULL, sizeof(struct machine_shared), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
@@ -352,6 +537,9 @@ void machine_close(struct machine *machine)
 {
     if (!machine->shared)
         return;
+    if (machine->life)
+        munmap(machine->life, LIFE_BYTES);
+    machine->life = NULL;
     munmap(machine->shared, sizeof(*machine->shared));
     close(machine->descriptor);
     machine->shared = NULL;
@@ -368,6 +556,8 @@ static int machine_compare(const struct machine_shared *shared, const struct sim
         key = "devices";
     else if (options->baseline_given && options->baseline_bytes != shared->baseline_bytes)
         key = "baseline";
+    else if (options->host_given && options->host_bytes != shared->host_bytes)
+        key = "host";
     else if (options->compute_given &&
              (options->compute_major != shared->compute_major || options->compute_minor != shared->compute_minor))
         key = "compute";
@@ -423,6 +613,8 @@ int sim_machine_read(const char *directory, const char *name, struct sim_figures
     machine_lock(machine.shared);
     machine_sweep(&machine);
     figures->devices = machine.shared->devices;
+    figures->host_used_bytes = host_sum(machine.shared);
+    figures->host_peak_bytes = machine.shared->host_peak_bytes;
     for (unsigned device = 0; device < figures->devices; device++) {
         memcpy(figures->device[device].uuid, machine.shared->device[device].uuid, 16);
         figures->device[device].total_bytes = machine.shared->memory_bytes;

@@ -15,6 +15,8 @@ enum { SIM_DEVICES = 16 };
 
 struct sim_figures {
     unsigned devices;
+    uint64_t host_used_bytes; /* of the host, by the images of checkpointed processes */
+    uint64_t host_peak_bytes;
     struct {
         uint8_t uuid[16];
         uint64_t total_bytes;

@@ -88,7 +88,8 @@ struct block *block_adopt(CUcontext owner, unsigned device, unsigned char *mappi
                                 .data = mapping + data_offset,
                                 .mapping = mapping,
                                 .mapping_bytes = mapping_bytes,
-                                .uncharged = true};
+                                .uncharged = true,
+                                .foreign = true};
         if (address_take(block, false)) {
             block_link(block);
             return block;
@@ -134,6 +135,16 @@ struct block *memory_end_context(CUcontext context)
         }
     }
     return dead;
+}
+
+static bool block_stays(const struct block *block)
+{
+    return !block->freed && (block->managed || block->foreign || block->descriptor);
+}
+
+bool memory_stays(void)
+{
+    return address_any(block_stays);
 }
 
 /* Finds a run of free units in a shared block. BLOCK_UNITS: none. */

@@ -2,7 +2,7 @@
  * The simulated NVML: devices, their memory and who holds it, read from the machine's file. Works in a process that never
  * calls cuInit, and sees all devices whatever CUDA_VISIBLE_DEVICES says.
  *
- * One lock for the count of nvmlInit and the machine; never held over a call to the outside.
+ * One lock for the count of nvmlInit and the machine; never held over a call to the outside, nor over a wait.
  */
 #include "cuda/nvml_abi.h"
 #include "sim/machine_file.h"
@@ -33,6 +33,22 @@ static struct machine machine;
 static struct sim_options options;
 static struct nvmlDevice_st devices[SIM_DEVICES];
 
+static void lock_take(void)
+{
+    pthread_mutex_lock(&nvml_lock);
+}
+
+static void lock_leave(void)
+{
+    pthread_mutex_unlock(&nvml_lock);
+}
+
+/* A child must be able to use NVML whatever the parent's threads do. */
+__attribute__((constructor)) static void forks_prepare(void)
+{
+    pthread_atfork(lock_take, lock_leave, lock_leave);
+}
+
 static _Noreturn void settings_refuse(const char *fault)
 {
     dprintf(STDERR_FILENO, "cubudget: CUBUDGET_SIMULATE: %s\n", fault);
@@ -53,6 +69,19 @@ static nvmlReturn_t machine_join(void)
     return result == 0 ? NVML_SUCCESS : NVML_ERROR_UNKNOWN;
 }
 
+/* In a process whose memory the driver has moved away NVML answers nothing until it is back (measured). Lets the lock go
+ * meanwhile: a child that is forked then is not held up. Under the lock. */
+static void presence_await(void)
+{
+    enum { LOOK_EVERY_MS = 50 }; /* the word can go with the machine's mapping */
+    for (_Atomic uint32_t *away; machine.shared && (away = machine_self_away(&machine)) != NULL;) {
+        uint32_t state = *away;
+        pthread_mutex_unlock(&nvml_lock);
+        machine_word_wait(away, state, LOOK_EVERY_MS);
+        pthread_mutex_lock(&nvml_lock);
+    }
+}
+
 SIM_API nvmlReturn_t nvmlInitWithFlags(unsigned flags)
 {
     nvmlReturn_t result = NVML_SUCCESS;
@@ -61,8 +90,10 @@ SIM_API nvmlReturn_t nvmlInitWithFlags(unsigned flags)
     pthread_mutex_lock(&nvml_lock);
     if (users == 0)
         result = machine_join();
-    if (result == NVML_SUCCESS)
+    if (result == NVML_SUCCESS) {
         users++;
+        presence_await();
+    }
     pthread_mutex_unlock(&nvml_lock);
     return result;
 }
@@ -80,6 +111,7 @@ SIM_API nvmlReturn_t nvmlInit(void)
 SIM_API nvmlReturn_t nvmlShutdown(void)
 {
     pthread_mutex_lock(&nvml_lock);
+    presence_await();
     nvmlReturn_t result = users ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
     if (users && --users == 0)
         machine_close(&machine);
@@ -92,6 +124,7 @@ static nvmlReturn_t call_begin(void)
 {
     nvmlReturn_t result = NVML_SUCCESS;
     pthread_mutex_lock(&nvml_lock);
+    presence_await();
     if (!users)
         result = NVML_ERROR_UNINITIALIZED;
     else if (!machine.shared || machine.shared->removed) {

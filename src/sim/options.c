@@ -14,8 +14,9 @@
 #define DEFAULT_MEMORY_BYTES  (24ULL << 30)
 #define DEFAULT_CONTEXT_BYTES (527ULL << 20)
 
-static const char keys[] =
-    "memory, devices, machine, compute, baseline, context, module, release, name, fail and fail-after";
+static const char keys[] = "memory, devices, machine, compute, baseline, context, module, release, name, host, lock, "
+                           "checkpoint, restore, fail, "
+                           "fail-after and hang";
 
 /* The factor of a unit of size, or 0. */
 static uint64_t unit_bytes(const char *unit)
@@ -125,8 +126,30 @@ static int devices_read(const char *text, uint32_t *devices)
     return 0;
 }
 
-/* CALL:N:CODE */
-static int fault_read(const char *text, bool after, struct sim_options *options)
+/* TIME, SIZE/s or TIME+SIZE/s */
+static int pace_read(const char *text, struct sim_pace *pace)
+{
+    char copy[64], *rate = copy;
+    size_t length = strlen(text);
+    if (length == 0 || length >= sizeof(copy))
+        return -EINVAL;
+    *pace = (struct sim_pace){0};
+    memcpy(copy, text, length + 1);
+    if (length < 2 || strcmp(copy + length - 2, "/s") != 0)
+        return time_read(copy, &pace->milliseconds);
+    copy[length - 2] = '\0';
+    char *plus = strchr(copy, '+');
+    if (plus) {
+        *plus = '\0';
+        rate = plus + 1;
+        if (time_read(copy, &pace->milliseconds) != 0)
+            return -EINVAL;
+    }
+    return size_read(rate, &pace->second_bytes) == 0 && pace->second_bytes > 0 ? 0 : -EINVAL;
+}
+
+/* CALL:N:CODE, of a hang CALL:N */
+static int fault_read(const char *text, bool after, bool hang, struct sim_options *options)
 {
     const char *colon = strchr(text, ':');
     if (!colon || colon == text || options->fault_count == SIM_FAULTS ||
@@ -137,10 +160,10 @@ static int fault_read(const char *text, bool after, struct sim_options *options)
     char *end;
     errno = 0;
     fault.nth = strtoull(colon + 1, &end, 10);
-    if (errno || *end != ':' || !isdigit((unsigned char)end[1]))
+    if (errno || (hang ? *end != '\0' : *end != ':' || !isdigit((unsigned char)end[1])))
         return -EINVAL;
-    unsigned long code = strtoul(end + 1, &end, 10);
-    if (code < 1 || code > 9999 || *end)
+    unsigned long code = hang ? 0 : strtoul(end + 1, &end, 10);
+    if ((code < 1 && !hang) || code > 9999 || *end)
         return -EINVAL;
     fault.code = (int)code;
     options->faults[options->fault_count++] = fault;
@@ -167,6 +190,24 @@ static int sized_read(const char *value, uint64_t *bytes, uint64_t least_bytes, 
     *bytes = read_bytes;
     *given = true;
     return 0;
+}
+
+/* One option of the checkpoint, likewise. */
+static int checkpoint_option_read(const char *key, const char *value, struct sim_options *options,
+                                  const char **expected)
+{
+    if (strcmp(key, "host") == 0) {
+        *expected = "a size such as 64GiB";
+        return sized_read(value, &options->host_bytes, 0, &options->host_given);
+    }
+    if (strcmp(key, "lock") == 0) {
+        *expected = "a time such as 1ms";
+        return time_read(value, &options->lock_ms);
+    }
+    *expected = "a time, bytes a second or both, such as 300ms, 2GiB/s or 300ms+2GiB/s";
+    if (strcmp(key, "checkpoint") == 0)
+        return pace_read(value, &options->checkpoint);
+    return strcmp(key, "restore") == 0 ? pace_read(value, &options->restore) : -ENOENT;
 }
 
 /* One option. 0; -EINVAL with what is expected in *expected; -ENOENT: no such key. */
@@ -215,9 +256,13 @@ static int option_read(const char *key, const char *value, struct sim_options *o
     }
     if (strcmp(key, "fail") == 0 || strcmp(key, "fail-after") == 0) {
         *expected = "CALL:N:CODE such as cuMemAlloc_v2:3:2, N 0 for every call, sixteen at most";
-        return fault_read(value, key[4] != '\0', options);
+        return fault_read(value, key[4] != '\0', false, options);
     }
-    return -ENOENT;
+    if (strcmp(key, "hang") == 0) {
+        *expected = "CALL:N such as cuCheckpointProcessLock:1, N 0 for every call, sixteen faults at most";
+        return fault_read(value, false, true, options);
+    }
+    return checkpoint_option_read(key, value, options, expected);
 }
 
 static int item_read(char *item, struct sim_options *options, char *fault, size_t fault_bytes)
@@ -244,6 +289,7 @@ static void options_default(struct sim_options *options)
     strcpy(options->name, "Simulated H100");
     options->memory_bytes = DEFAULT_MEMORY_BYTES;
     options->context_bytes = DEFAULT_CONTEXT_BYTES;
+    options->host_bytes = UINT64_MAX;
     options->devices = 1;
     options->release_ms = 30;
     options->compute_major = 9;

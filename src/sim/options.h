@@ -21,13 +21,20 @@ enum {
  * fail-after=CALL:N:CODE: the call does its work, undoes it and returns CODE, as a driver does that fails midway: nothing
  * it made is kept, no output is written, the machine's peak alone shows that it was. A call that makes nothing, or
  * that frees, has then done nothing: an error of the driver leaves things as they were.
+ * hang=CALL:N: the call never returns; N 0: no call of that name does.
  * A function with two exported names is counted by the name called.
  */
 struct sim_fault {
     char call[SIM_CALL_NAME_BYTES];
-    int code;
+    int code; /* 0: it hangs */
     bool after;
     uint64_t nth;
+};
+
+/* How long moving bytes takes: so long, and so many bytes a second; 0: no time. */
+struct sim_pace {
+    uint32_t milliseconds;
+    uint64_t second_bytes;
 };
 
 struct sim_options {
@@ -35,11 +42,16 @@ struct sim_options {
     char name[SIM_DEVICE_NAME_BYTES];
     uint64_t memory_bytes, baseline_bytes, context_bytes;
     uint64_t module_bytes; /* what each module takes besides what its image says: this process's alone */
+    uint64_t host_bytes;   /* for the images of checkpointed processes, all together */
     uint32_t devices, release_ms, compute_major, compute_minor;
+    /* What this process's own lock, checkpoint and restore take. */
+    uint32_t lock_ms;
+    struct sim_pace checkpoint, restore;
     struct sim_fault faults[SIM_FAULTS];
     unsigned fault_count;
     /* Which were written down, so that a machine that differs is refused only where somebody asked for something. */
-    bool memory_given, devices_given, compute_given, baseline_given, context_given, release_given, name_given;
+    bool memory_given, devices_given, compute_given, baseline_given, context_given, release_given, name_given,
+        host_given;
 };
 
 /* Defaults for a NULL or empty text. 0, or -EINVAL with one sentence in fault. */

@@ -230,6 +230,15 @@ static void exported_look(void)
     errno = saved;
 }
 
+bool physical_in_use(void)
+{
+    exported_look();
+    for (const struct physical *physical = physicals; physical; physical = physical->next)
+        if (!physical->multicast && (physical->charged ? exports_are_left(physical) : physical->descriptor != 0))
+            return true;
+    return exported != NULL;
+}
+
 void vmm_settle(void)
 {
     sim_lock();

@@ -2,7 +2,7 @@
  * The process's own state: cuInit, which devices it sees, what happened to it (fork), and the faults that were ordered.
  * sim_process is written by the first cuInit alone, under init_lock, before the mark says ready.
  */
-#include "sim/sim.h"
+#include "sim/checkpoint.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -91,6 +91,8 @@ static CUresult fault_check(const char *name, CUresult *after)
         uint64_t call = atomic_fetch_add(&fault_calls[i], 1) + 1;
         if (fault->nth != 0 && fault->nth != call)
             continue;
+        if (fault->code == CUDA_SUCCESS)
+            call_hang();
         if (fault->after && after)
             *after = fault->code;
         else if (result == CUDA_SUCCESS)
@@ -99,14 +101,32 @@ static CUresult fault_check(const char *name, CUresult *after)
     return result;
 }
 
-CUresult process_enter(const char *name, CUresult *after)
+static CUresult process_check(void)
 {
     struct mark *mark = atomic_load_explicit(&process_mark, memory_order_acquire);
     if (!mark || !atomic_load_explicit(&mark->ready, memory_order_acquire))
         return CUDA_ERROR_NOT_INITIALIZED;
     if (atomic_load_explicit(&mark->left, memory_order_relaxed))
         return CUDA_ERROR_DEINITIALIZED;
-    return sim_process.options.fault_count ? fault_check(name, after) : CUDA_SUCCESS;
+    return CUDA_SUCCESS;
+}
+
+struct call process_enter(const char *name, CUresult *after)
+{
+    struct call call = {.result = process_check()};
+    if (call.result == CUDA_SUCCESS) {
+        call.result = call_begin(name);
+        call.inside = call.result == CUDA_SUCCESS;
+    }
+    if (call.inside && sim_process.options.fault_count)
+        call.result = fault_check(name, after);
+    return call;
+}
+
+CUresult process_look(const char *name, CUresult *after)
+{
+    CUresult result = process_check();
+    return result == CUDA_SUCCESS && sim_process.options.fault_count ? fault_check(name, after) : result;
 }
 
 /* A process that ends in order is answered so from here on. Its memory goes with its descriptors and not before: on a card it
@@ -221,7 +241,9 @@ static CUresult process_initialise(struct mark *mark)
         return result != CUDA_SUCCESS ? result : init_result;
     init_result = machine_join();
     if (init_result == CUDA_SUCCESS) {
+        calls_prepare();
         watch_start(&sim_process.machine);
+        checkpoint_start();
         atomic_store_explicit(&mark->ready, 1, memory_order_release);
     }
     return init_result;
@@ -239,6 +261,8 @@ SIM_API CUresult cuInit(unsigned flags)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (flags != 0)
         return CUDA_ERROR_INVALID_VALUE;
+    if (atomic_load(&mark->ready) && !atomic_load(&mark->left))
+        call_await_running();
     pthread_mutex_lock(&init_lock);
     CUresult result = process_initialise(mark);
     pthread_mutex_unlock(&init_lock);

@@ -44,14 +44,13 @@
                                     "\n\t.popsection\n\t.pushsection .rodata\n8:\t.asciz \"" #twin                     \
                                     "\"\n9:\t.asciz \"" #name "\"\n\t.popsection")
 
-/* The first line of each entry point: initialised, in this process, and no fault ordered for this call. */
+/* The first line of each entry point: initialised, in this process, not locked out, and no fault ordered for this call. The call
+ * counts as inside the driver until its function returns. */
 #define SIM_ENTER() SIM_ENTER_AFTER_(NULL)
 #define SIM_ENTER_AFTER_(after)                                                                                        \
-    do {                                                                                                               \
-        CUresult enter_result_ = process_enter(__func__, after);                                                       \
-        if (enter_result_ != CUDA_SUCCESS)                                                                             \
-            return enter_result_;                                                                                      \
-    } while (0)
+    __attribute__((cleanup(call_end))) struct call enter_call_ = process_enter(__func__, after);                       \
+    if (enter_call_.result != CUDA_SUCCESS)                                                                            \
+    return enter_call_.result
 
 /* The same for one that makes something and can undo it: declares, under the given name, the error it must then return,
  * with all it made undone and no output written; success: none. Without this a fail-after= fails like a fail=. */
@@ -81,9 +80,21 @@ struct sim_process {
 };
 extern struct sim_process sim_process;
 
-CUresult process_enter(const char *name, CUresult *after);
+/* A call under way: what its entry says, and whether it counts as inside. */
+struct call {
+    CUresult result;
+    bool inside;
+};
+struct call process_enter(const char *name, CUresult *after);
+/* The same for a call of the checkpoint, which no lock keeps out and no lock waits for. */
+CUresult process_look(const char *name, CUresult *after);
+void call_end(const struct call *call);
 void process_called_as(const char *twin, const char *name);
 CUresult device_check(CUdevice device);
+/* Whether some memory of this process is managed, or shared with other processes: the checkpoint moves none of either. Under
+ * sim_lock. */
+bool memory_stays(void);
+bool physical_in_use(void);
 /* This process's number of a card of the machine. */
 CUdevice device_ordinal(unsigned physical);
 /* Starts the thread that watches for deaths, or waits to. */

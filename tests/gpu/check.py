@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 
+import api
 import families
 
 MIB = 1 << 20
@@ -368,6 +369,10 @@ def families_charge():
     families.check_families(sys.modules[__name__])
 
 
+def interface():
+    api.check_api(sys.modules[__name__])
+
+
 def families_stop():
     families.check_small_budget(sys.modules[__name__])
 
@@ -380,7 +385,7 @@ def main():
     print(time.strftime("%Y-%m-%d"), subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.used",
                                                       "--format=csv,noheader"], capture_output=True, text=True).stdout.strip())
     try:
-        for check in (check_identity, check_fail_fast, check_frameworks, check_two_torches, check_books, check_story, check_drift, families_charge, families_stop,
+        for check in (check_identity, check_fail_fast, check_frameworks, check_two_torches, check_books, check_story, check_drift, interface, families_charge, families_stop,
                       check_death, check_costs):
             try:
                 check()

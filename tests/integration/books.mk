@@ -35,7 +35,8 @@ tests_integration_fault_client_LDADD = -ldl
 books_tests = tests/integration/test_arrays tests/integration/test_budget tests/integration/test_death \
     tests/integration/test_families tests/integration/test_faults \
     tests/integration/test_fork tests/integration/test_imports tests/integration/test_modules \
-    tests/integration/test_moved_ledger tests/integration/test_pools tests/integration/test_vmm
+    tests/integration/test_moved_ledger tests/integration/test_pools \
+    tests/integration/test_reserves tests/integration/test_vmm
 check_PROGRAMS += $(books_tests)
 TESTS += $(books_tests)
 books_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
@@ -61,6 +62,8 @@ tests_integration_test_imports_SOURCES = tests/integration/test_imports.c tests/
     tests/integration/books_agree.h
 tests_integration_test_imports_CPPFLAGS = $(books_cppflags)
 tests_integration_test_imports_LDADD = $(books_libs)
+tests_integration_test_reserves_CPPFLAGS = $(books_cppflags)
+tests_integration_test_reserves_LDADD = $(books_libs)
 tests_integration_test_vmm_SOURCES = tests/integration/test_vmm.c tests/integration/vmm_failures.h \
     tests/integration/books_agree.h
 tests_integration_test_vmm_CPPFLAGS = $(books_cppflags)

@@ -1,9 +1,18 @@
 # The command: script tests over a copy of it with stand-ins for the library and the simulator, and C tests over ledgers that
 # they fill themselves.
-EXTRA_DIST += tests/integration/cli_stage.sh
-cli_scripts = tests/integration/cli_bad_input tests/integration/cli_man tests/integration/cli_run
+EXTRA_DIST += tests/integration/cli_stage.sh tests/integration/live.sh examples/thirteen-embedders.ini
+cli_scripts = tests/integration/cli_bad_input tests/integration/cli_man tests/integration/cli_run \
+    tests/integration/config_bad tests/integration/config_good
 dist_check_SCRIPTS += $(cli_scripts)
 TESTS += $(cli_scripts)
+
+# These run tests/integration/client on the simulator.
+dist_check_SCRIPTS += tests/integration/group_ledger tests/integration/limit_live
+if SIMULATOR
+if HAVE_CMOCKA
+TESTS += tests/integration/group_ledger tests/integration/limit_live
+endif
+endif
 
 if HAVE_CMOCKA
 check_LTLIBRARIES += libclistage.la

@@ -16,6 +16,7 @@ cp "$tree/.libs/libcubudget.so" "$tree/src/sim/.libs/libcuda.so.1"
 for variable in $(env | sed -n 's/^\(CUBUDGET_[A-Z_]*\)=.*/\1/p'); do unset "$variable"; done
 unset LD_PRELOAD LD_LIBRARY_PATH NO_COLOR || true
 export CUBUDGET_DIR="$ledgers"
+export XDG_CONFIG_HOME="$stage/none" # no configuration of the user's
 # In a sanitized build the stand-in is loaded before the sanitizer into the command's own children; it intercepts nothing.
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0"
 

@@ -18,6 +18,7 @@
  *   during SECONDS SEED MAX  the same for so long
  *   threads COUNT ROUNDS SEED MAX  the same as random, from COUNT threads at once
  *   busy SEED MAX            says "ok" and goes on for ever
+ *   fill BYTES               allocates blocks of BYTES until one is refused, and keeps them: "ok COUNT"
  *   contexts ROUNDS          makes, fills and destroys a context ROUNDS times, while another thread allocates in the first
  *   race BYTES               waits for the file named by the environment's RACE_GATE, then allocates
  *   fork COMMAND...          runs one command in a forked child: the child's answer
@@ -332,6 +333,20 @@ static void command_race(const char *arguments)
     answer(driver.alloc(&pointer, strtoull(arguments, NULL, 10)));
 }
 
+static void command_fill(const char *arguments)
+{
+    size_t bytes = strtoul(arguments, NULL, 10);
+    unsigned count = 0;
+    CUdeviceptr block;
+    CUresult result;
+    while ((result = driver.alloc(&block, bytes)) == CUDA_SUCCESS)
+        count++;
+    if (result == CUDA_ERROR_OUT_OF_MEMORY)
+        printf("ok %u\n", count);
+    else
+        answer(result);
+}
+
 static void command_run(char *line);
 
 static void command_fork(char *line)
@@ -403,6 +418,8 @@ static void command_run(char *line)
         command_contexts(arguments);
     else if (strcmp(line, "busy") == 0)
         command_busy(arguments);
+    else if (strcmp(line, "fill") == 0)
+        command_fill(arguments);
     else if (strcmp(line, "race") == 0)
         command_race(arguments);
     else if (strcmp(line, "fork") == 0)

@@ -116,11 +116,42 @@ static void stranded_program_says_so_once(void **state)
     stage_await_empty(stage);
 }
 
+/* Terms that were changed under way, and those of a plan that the program was never told, are not lost with the file. */
+static void terms_move(void **state)
+{
+    struct stage *stage = *state;
+    struct client a;
+    struct ledger_fault fault;
+    struct slot_terms terms = {.has_limit = true,
+                               .limit_bytes = 3 * GIB,
+                               .has_reserve = true,
+                               .reserve_bytes = GIB,
+                               .has_priority = true,
+                               .priority = 7};
+    client_start(stage, &a, &(struct client_terms){.slot = "a", .limit = "5GiB"});
+    client_expect(&a, "ok", "init");
+    int slot = ledger_slot_find(stage_ledger(stage), "a");
+    assert_true(slot >= 0);
+    assert_int_equal(ledger_slot_change(stage_ledger(stage), (unsigned)slot, &terms, &fault), 0);
+    ledger_unlink(stage);
+    used_await(stage, CONTEXT_BYTES);
+    slot = ledger_slot_find(stage_ledger(stage), "a");
+    assert_true(slot >= 0);
+    ledger_slot_terms(stage_ledger(stage), (unsigned)slot, &terms);
+    assert_int_equal(terms.limit_bytes, 3 * GIB);
+    assert_int_equal(terms.reserve_bytes, GIB);
+    assert_int_equal(terms.priority, 7);
+    client_expect(&a, "error 2", "alloc 0 %llu", 3 * GIB);
+    client_end(&a, 0);
+    stage_await_empty(stage);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(charges_of_idle_programs_move, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(charges_move_to_a_ledger_that_somebody_else_made, stage_setup, stage_teardown),
+        cmocka_unit_test_setup_teardown(terms_move, stage_setup, stage_teardown),
         cmocka_unit_test_setup_teardown(stranded_program_says_so_once, stage_setup, stage_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,8 +11,14 @@
  * CLAIMS: rows are claimed at run time (else process p owns row p); CLAIMS_ALONE: and nothing is charged;
  * DEATHS: how many are killed; REAPERS: how many reap;
  * GIVES_BACK: process 0 asks once more, with or without a credit before; MOVES: process 0 moves its bytes from row 0 to row 1;
+ * RAISED: somebody raises the reserve of slot 1 to that while the others ask (terms.c); with N 2, process 1 is in slot 1;
+ * LOWERED: somebody lowers the budget to that;
  * STOPS: the last process may stop for ever, and everybody else keeps moving (for the search for livelocks).
  * BROKEN_...: what must be found; one at a time.
+ *
+ * What must hold, at each grant and each promise (SAFE): all that is held is within the budget, a slot within its limit, and the
+ * sum over slots of max(used, promised reserve) within the budget; a reserve is promised when its raiser's look admitted it. A grant
+ * whose bid was published after the budget fell leaves all that is held within the lower one (LATE_IS_SAFE).
  */
 #ifndef N
 #define N 3
@@ -43,6 +49,12 @@
 #endif
 #ifndef RESERVE1
 #define RESERVE1 0
+#endif
+#ifndef RAISED
+#define RAISED RESERVE1
+#endif
+#ifndef LOWERED
+#define LOWERED BUDGET
 #endif
 #ifndef DEATHS
 #define DEATHS 0
@@ -75,7 +87,12 @@ bit stopped;
 byte answered, granted; /* requests that got an answer, and those among them that were granted */
 byte wants[N], slots[N];
 
-#define RESERVE(slot) ((slot) == 0 -> RESERVE0 : RESERVE1)
+/* The terms that change: as published, and the reserve as promised. */
+byte budget = BUDGET, reserve1 = RESERVE1, promised1 = RESERVE1;
+bit has_reserves = (RESERVE0 + RESERVE1 > 0);
+
+#define RESERVE(slot)  ((slot) == 0 -> RESERVE0 : reserve1)
+#define PROMISED(slot) ((slot) == 0 -> RESERVE0 : promised1)
 #define LIMIT(slot)   ((slot) == 0 -> LIMIT0 : 100)
 
 /* The monitor. It sees everything at once, which nobody in the ledger can: bytes of all rows but FREE ones, and by slot. */
@@ -88,9 +105,31 @@ byte wants[N], slots[N];
 #define HELD_ALL            (HELD(0) + HELD(1) + HELD(2))
 #define USED_ALL(slot)      (USED(0, slot) + USED(1, slot) + USED(2, slot))
 #endif
-#define KEPT(slot)          (USED_ALL(slot) > RESERVE(slot) -> USED_ALL(slot) : RESERVE(slot))
+#define KEPT(slot)          (USED_ALL(slot) > PROMISED(slot) -> USED_ALL(slot) : PROMISED(slot))
 #define SAFE \
     (HELD_ALL <= BUDGET && USED_ALL(0) <= LIMIT0 && (S == 1 || KEPT(0) + KEPT(1) <= BUDGET))
+
+#if LOWERED != BUDGET
+#define LATE_IS_SAFE (!late || HELD_ALL <= LOWERED)
+#define LATE_NOTE    late = (budget != BUDGET)
+#else
+#define LATE_IS_SAFE true
+#define LATE_NOTE    skip
+#endif
+
+/* The budget is read with a look's judgement, after the bid was published. */
+#ifdef BROKEN_BUDGET_READ_FIRST
+#define NOW_BUDGET read_budget
+#else
+#define NOW_BUDGET budget
+#endif
+
+/* Whether there are reserves at all is read before the rows. */
+#if RAISED != RESERVE1
+#define SUMS_BY_SLOT h
+#else
+#define SUMS_BY_SLOT true
+#endif
 
 /* --- one look -------------------------------------------------------------------------------------------------------- */
 
@@ -163,9 +202,13 @@ inline judge()
         need_o = need_c + need_o;
         need_b = need_c + need_b;
 #if S == 2 && !defined(BROKEN_RESERVE_IGNORED)
-        need_c = need_c + LESS(RESERVE(1 - slot), c_all[1 - slot]);
-        need_o = need_o + LESS(RESERVE(1 - slot), c_all[1 - slot] + o_all[1 - slot]);
-        need_b = need_b + LESS(RESERVE(1 - slot), c_all[1 - slot] + b_all[1 - slot]);
+        if
+        :: SUMS_BY_SLOT ->
+            need_c = need_c + LESS(RESERVE(1 - slot), c_all[1 - slot]);
+            need_o = need_o + LESS(RESERVE(1 - slot), c_all[1 - slot] + o_all[1 - slot]);
+            need_b = need_b + LESS(RESERVE(1 - slot), c_all[1 - slot] + b_all[1 - slot])
+        :: else
+        fi;
 #endif
 #ifdef BROKEN_YOUNGER_IGNORED
         need_b = need_o;
@@ -176,13 +219,13 @@ inline judge()
         o_all[slot] = 0;
 #endif
         if
-        :: need_b <= BUDGET && c_all[slot] + b_all[slot] + n <= LIMIT(slot) -> j = FITS
+        :: need_b <= NOW_BUDGET && c_all[slot] + b_all[slot] + n <= LIMIT(slot) -> j = FITS
         :: else ->
             if
-            :: need_c > BUDGET || c_all[slot] + n > LIMIT(slot) -> j = OVER
+            :: need_c > NOW_BUDGET || c_all[slot] + n > LIMIT(slot) -> j = OVER
             :: else ->
                 if
-                :: need_o > BUDGET || c_all[slot] + o_all[slot] + n > LIMIT(slot) -> j = BEHIND_OLDER
+                :: need_o > NOW_BUDGET || c_all[slot] + o_all[slot] + n > LIMIT(slot) -> j = BEHIND_OLDER
                 :: else -> j = BEHIND_YOUNGER
                 fi
             fi
@@ -206,6 +249,9 @@ inline judge()
 /* One look and the judgement on it. Between looks all sums are 0 and i is the first row of another (judge sees to both). */
 inline look()
 {
+#if RAISED != RESERVE1
+    h = has_reserves;
+#endif
 #ifdef CLAIMS
     d_step { high = rows_high; i = (row == 0 -> 1 : 0) }
 #endif
@@ -261,7 +307,7 @@ inline look()
 
 /* --- one request: looks until it is answered ----------------------------------------------------------------------------- */
 
-#define GRANT d_step { committed[row] = committed[row] + n; assert(SAFE) }
+#define GRANT d_step { committed[row] = committed[row] + n; assert(SAFE && LATE_IS_SAFE) }
 #ifdef BROKEN_BID_CLEARED_FIRST
 #define COMMIT                                                                                                         \
     atomic { j == FITS -> bid[row] = 0 }                                                                              \
@@ -276,6 +322,9 @@ inline look()
 inline request()
 {
     d_step { tick = NO_TICKET; before = 0; before_own = 0; agree = 0; got = 0; standing = 0 }
+#ifdef BROKEN_BUDGET_READ_FIRST
+    read_budget = budget;
+#endif
     do
     :: tick != NO_TICKET && !standing && !peeked -> /* who knows of rivals peeks first */
         d_step { before = 0; before_own = 0 }
@@ -307,7 +356,7 @@ inline request()
 #endif
         if
         :: standing
-        :: d_step { !standing -> ticket[row] = tick; UNSETTLE; bid[row] = n }
+        :: d_step { !standing -> ticket[row] = tick; UNSETTLE; bid[row] = n; LATE_NOTE }
         fi;
         do
         :: look();
@@ -398,6 +447,15 @@ proctype process(byte me)
     byte row = me, slot, n, i = (me == 0 -> 1 : 0), high, tick = NO_TICKET, b, c, o, s, t, dead, seen, before, before_own, need_c, need_o, need_b, j;
     byte c_all[S], b_all[S], o_all[S];
     bit agree, got, standing, peeked;
+#ifdef BROKEN_BUDGET_READ_FIRST
+    byte read_budget;
+#endif
+#if LOWERED != BUDGET
+    bit late;
+#endif
+#if RAISED != RESERVE1
+    bit h;
+#endif
     {
         d_step { slot = slots[me]; n = wants[me] }
 #ifdef CLAIMS
@@ -438,6 +496,75 @@ proctype mover()
 {
     committed[0] = committed[0] - 4;
     committed[1] = committed[1] + 4
+}
+
+/* --- terms that change ---------------------------------------------------------------------------------------------------- */
+
+#ifdef BROKEN_RAISE_WITHOUT_BIDS
+#define BIDS_COUNT 0
+#else
+#define BIDS_COUNT 1
+#endif
+
+#if RAISED != RESERVE1
+/* A look at all rows by somebody who has none. */
+inline look_from_outside()
+{
+    do
+    :: i >= ROWS -> break
+    :: atomic { i < ROWS -> READ_FIRST }
+        READ_OTHERS;
+        atomic {
+            READ_SECOND;
+            d_step {
+                if
+                :: s != NOT_SETTLED && c == s -> b = 0
+                :: else
+                fi;
+                c_all[SLOT(tag[i])] = c_all[SLOT(tag[i])] + c;
+                b_all[SLOT(tag[i])] = b_all[SLOT(tag[i])] + BIDS_COUNT * b;
+                b = 0; c = 0; o = 0; s = 0; i++
+            }
+        }
+    od
+}
+
+/* Publishes, looks, and keeps the promise or takes it back. */
+proctype raiser()
+{
+    byte i, tick = NO_TICKET, b, c, o, s, others, own;
+    byte c_all[S], b_all[S];
+#ifdef BROKEN_RAISE_LOOKS_FIRST
+    look_from_outside();
+    has_reserves = 1;
+    reserve1 = RAISED;
+#else
+#ifndef BROKEN_RAISE_FLAG_LATE
+    has_reserves = 1;
+#endif
+    reserve1 = RAISED;
+    look_from_outside();
+#ifdef BROKEN_RAISE_FLAG_LATE
+    has_reserves = 1;
+#endif
+#endif
+    skip; /* Spin does not jump from a loop into a d_step */
+    d_step {
+        others = c_all[0] + b_all[0];
+        others = (others > RESERVE0 -> others : RESERVE0);
+        own = c_all[1] + b_all[1];
+        own = (own > RAISED -> own : RAISED);
+        if
+        :: RAISED <= c_all[1] || others + own <= BUDGET -> promised1 = RAISED; assert(SAFE)
+        :: else -> reserve1 = RESERVE1
+        fi
+    }
+}
+#endif
+
+proctype lowerer()
+{
+    budget = LOWERED
 }
 
 /* --- death, and what follows it ----------------------------------------------------------------------------------------- */
@@ -563,6 +690,9 @@ init
 #endif
 #if N > 2
         slots[2] = S - 1;
+#else
+        slots[1] = S - 1;
+        tag[1] = (STATE(tag[1]) == LIVE -> TAG(LIVE, S - 1, 0) : tag[1]);
 #endif
         wants[0] = W0;
         wants[1] = W1;
@@ -579,6 +709,12 @@ init
 #if N > 2
         run process(2);
 #endif
+#endif
+#if RAISED != RESERVE1
+        run raiser();
+#endif
+#if LOWERED != BUDGET
+        run lowerer();
 #endif
 #if DEATHS > 0
         run killer();

@@ -26,7 +26,9 @@ ledger_tests = \
     tests/unit/test_shm \
     tests/unit/test_size \
     tests/unit/test_slot \
-    tests/unit/test_snapshot
+    tests/unit/test_snapshot \
+    tests/unit/test_terms \
+    tests/unit/test_watch
 check_PROGRAMS += $(ledger_tests)
 TESTS += $(ledger_tests)
 
@@ -78,6 +80,12 @@ tests_unit_test_slot_LDADD = $(scene_libs)
 tests_unit_test_snapshot_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_snapshot_CFLAGS = $(scene_cflags)
 tests_unit_test_snapshot_LDADD = $(scene_libs)
+tests_unit_test_terms_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_terms_CFLAGS = $(scene_cflags)
+tests_unit_test_terms_LDADD = $(scene_libs)
+tests_unit_test_watch_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_watch_CFLAGS = $(scene_cflags)
+tests_unit_test_watch_LDADD = $(scene_testpoint_libs)
 endif
 
 dist_check_SCRIPTS += tests/unit/layout

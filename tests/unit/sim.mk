@@ -10,7 +10,8 @@ libsimstage_la_SOURCES = tests/unit/sim_stage.c tests/unit/sim_stage.h tests/uni
 libsimstage_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 libsimstage_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 
-sim_tests = tests/unit/test_sim_array tests/unit/test_sim_capture tests/unit/test_sim_code tests/unit/test_sim_fault \
+sim_tests = tests/unit/test_sim_array tests/unit/test_sim_capture tests/unit/test_sim_checkpoint tests/unit/test_sim_code \
+    tests/unit/test_sim_fault tests/unit/test_sim_locked \
     tests/unit/test_sim_graph tests/unit/test_sim_ipc tests/unit/test_sim_machine tests/unit/test_sim_memory \
     tests/unit/test_sim_nvml tests/unit/test_sim_pool tests/unit/test_sim_procaddr tests/unit/test_sim_process \
     tests/unit/test_sim_vmm tests/unit/test_sim_work
@@ -24,6 +25,10 @@ tests_unit_test_sim_code_CPPFLAGS = $(sim_cppflags)
 tests_unit_test_sim_code_LDADD = $(sim_libs) src/sim/libcuda.la
 tests_unit_test_sim_capture_CPPFLAGS = $(sim_cppflags)
 tests_unit_test_sim_capture_LDADD = $(sim_libs) src/sim/libcuda.la
+tests_unit_test_sim_checkpoint_CPPFLAGS = $(sim_cppflags)
+tests_unit_test_sim_checkpoint_LDADD = $(sim_libs) src/sim/libcuda.la
+tests_unit_test_sim_locked_CPPFLAGS = $(sim_cppflags)
+tests_unit_test_sim_locked_LDADD = $(sim_libs) src/sim/libcuda.la src/sim/libnvidia-ml.la
 tests_unit_test_sim_graph_CPPFLAGS = $(sim_cppflags)
 tests_unit_test_sim_graph_LDADD = $(sim_libs) src/sim/libcuda.la
 tests_unit_test_sim_machine_CPPFLAGS = $(sim_cppflags)

@@ -212,6 +212,12 @@ CUresult cuImportExternalMemory(CUexternalMemory *memory, const CUDA_EXTERNAL_ME
 CUresult cuExternalMemoryGetMappedBuffer(CUdeviceptr *address, CUexternalMemory memory,
                                          const CUDA_EXTERNAL_MEMORY_BUFFER_DESC *description);
 CUresult cuDestroyExternalMemory(CUexternalMemory memory);
+CUresult cuCheckpointProcessGetRestoreThreadId(int pid, int *thread);
+CUresult cuCheckpointProcessGetState(int pid, CUprocessState *state);
+CUresult cuCheckpointProcessLock(int pid, CUcheckpointLockArgs *arguments);
+CUresult cuCheckpointProcessCheckpoint(int pid, CUcheckpointCheckpointArgs *arguments);
+CUresult cuCheckpointProcessRestore(int pid, CUcheckpointRestoreArgs *arguments);
+CUresult cuCheckpointProcessUnlock(int pid, CUcheckpointUnlockArgs *arguments);
 CUresult cuDeviceCanAccessPeer(int *can, CUdevice device, CUdevice peer);
 CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags);
 CUresult cuCtxDisablePeerAccess(CUcontext peer);

@@ -60,8 +60,9 @@ static int account_setup(void **state)
     struct settings_fault fault;
     assert_int_equal(setenv("CUBUDGET_DIR", scene.directory, 1), 0);
     assert_int_equal(settings_read(&settings, &fault), 0);
-    account_configure(&settings);
-    account_attach(&fake_driver);
+    struct account_fault refusal;
+    account_configure(&settings, true);
+    assert_int_equal(account_attach(&fake_driver, &refusal), 0);
     assert_true(account_is_attached());
     return 0;
 }

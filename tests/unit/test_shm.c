@@ -251,6 +251,39 @@ static void another_users_directory(void **state)
     assert_int_equal(shm_directory_prepare(path_in(scene, "theirs")), -EPERM);
 }
 
+/* A directory that our own group shares: what is made in it is the group's. Any more or less rights, and it is not taken. */
+static void groups_directory(void **state)
+{
+    static const mode_t wrong[] = {02775, 02771, 0770, 02750, 01777};
+    struct scene *scene = *state;
+    struct shm_file file;
+    struct stat status;
+    char text[] = "x", path[256];
+    snprintf(path, sizeof path, "%s", path_in(scene, "ours"));
+    assert_int_equal(shm_group_directory_make(path, getegid()), 0);
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_mode & 07777, 02770);
+    assert_int_equal(shm_group_directory_make(path, getegid()), 0); /* it is one already */
+    assert_int_equal(shm_directory_prepare(path), 0);
+    mode_t before = umask(0077);
+    assert_int_equal(shm_create(path_in(scene, "ours/file"), SIZE, fill, text), 0);
+    umask(before);
+    assert_int_equal(stat(path_in(scene, "ours/file"), &status), 0);
+    assert_int_equal(status.st_mode & 07777, 0660);
+    assert_int_equal(status.st_gid, getegid());
+    assert_int_equal(shm_open_existing(path_in(scene, "ours/file"), SIZE, &file), 0);
+    shm_close(&file);
+    if (geteuid() != 0) /* root's directories are an administrator's, and sticky ones good */
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+            assert_int_equal(chmod(path, wrong[i]), 0);
+            assert_int_equal(shm_directory_prepare(path), (wrong[i] & (S_IWGRP | S_IWOTH)) == 0 ? 0 : -EPERM);
+        }
+    assert_int_equal(symlink("ours", path_in(scene, "link")), 0);
+    assert_true(shm_group_directory_make(path_in(scene, "link"), getegid()) < 0);
+    close(open(path_in(scene, "plain"), O_RDWR | O_CREAT, 0600));
+    assert_int_equal(shm_group_directory_make(path_in(scene, "plain"), getegid()), -ENOTDIR);
+}
+
 /* Runs in a mount namespace of its own, with a file system of 64 KiB. */
 static int small_file_system_fill(struct scene *scene, void *unused)
 {
@@ -285,7 +318,7 @@ int main(void)
         SCENE(made_and_opened),     SCENE(not_what_it_should_be), SCENE(sockets_are_no_files),
         SCENE(another_users_file),  SCENE(leftovers_are_swept),   SCENE(first_users_at_once),
         SCENE(directory_is_chosen), SCENE(directory_is_prepared), SCENE(another_users_directory),
-        SCENE(full_file_system),
+        SCENE(groups_directory),    SCENE(full_file_system),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,45 +47,96 @@ static void machine_enter(struct machine *machine, const char *text)
     assert_int_equal(machine_claim(machine), 0);
 }
 
+static const char *const good_options[] = {
+    "",
+    "memory=8GiB",
+    "memory=1.5GiB,devices=16",
+    "machine=a.b-c_1",
+    "compute=12.1,name=A card",
+    "baseline=600 MiB",
+    "context=0",
+    "release=0,fail=cuInit:0:100",
+    "release=2s,fail=cuMemAlloc_v2:3:2,fail-after=cuMemFree_v2:0:999",
+    "memory=1TiB",
+    "memory=24000000000",
+    "host=64GiB,lock=1ms,checkpoint=2s,restore=300ms+5GiB/s",
+    "host=0,checkpoint=2GiB/s,restore=0",
+    "hang=cuCheckpointProcessLock:1,hang=cuMemAlloc_v2:0",
+};
+static const char *const bad_options[] = {
+    "memory",
+    "memory=",
+    "memory=8 gigs",
+    "memory=-1",
+    "memory=0",
+    "memory=1K",
+    "devices=0",
+    "devices=17",
+    "devices=1x",
+    "machine=",
+    "machine=a/b",
+    "machine=.hidden",
+    "compute=9",
+    "compute=x.y",
+    "release=30",
+    "release=-1ms",
+    "nonsense=1",
+    "fail=cuInit:1",
+    "fail=:1:2",
+    "fail=a:1:0",
+    "fail=a:2",
+    "memory=1.3B",
+    ",",
+    "memory=8GiB,",
+    "baseline=99T",
+    "memory=9e9GiB",
+    "host=",
+    "lock=1",
+    "lock=1GiB/s",
+    "checkpoint=",
+    "restore=/s",
+    "restore=0/s",
+    "restore=1+2/s",
+    "checkpoint=1ms+",
+    "hang=a",
+    "hang=a:1:2",
+    "hang=:1",
+    "restore=1GiB/s+1ms",
+};
+
 static void options_are_checked(void **state)
 {
     (void)state;
-    static const char *const good[] = {
-        "",
-        "memory=8GiB",
-        "memory=1.5GiB,devices=16",
-        "machine=a.b-c_1",
-        "compute=12.1,name=A card",
-        "baseline=600 MiB",
-        "context=0",
-        "release=0,fail=cuInit:0:100",
-        "release=2s,fail=cuMemAlloc_v2:3:2,fail-after=cuMemFree_v2:0:999",
-        "memory=1TiB",
-        "memory=24000000000",
-    };
-    static const char *const bad[] = {
-        "memory",       "memory=",       "memory=8 gigs", "memory=-1",    "memory=0",    "memory=1K",
-        "devices=0",    "devices=17",    "devices=1x",    "machine=",     "machine=a/b", "machine=.hidden",
-        "compute=9",    "compute=x.y",   "release=30",    "release=-1ms", "nonsense=1",  "fail=cuInit:1",
-        "fail=:1:2",    "fail=a:1:0",    "fail=a:2",      "memory=1.3B",  ",",           "memory=8GiB,",
-        "baseline=99T", "memory=9e9GiB",
-    };
     char fault[256];
-    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
-        if (sim_options_check(good[i], fault, sizeof(fault)) != 0)
-            fail_msg("'%s' is refused: %s", good[i], fault);
+    for (size_t i = 0; i < sizeof(good_options) / sizeof(good_options[0]); i++) {
+        if (sim_options_check(good_options[i], fault, sizeof(fault)) != 0)
+            fail_msg("'%s' is refused: %s", good_options[i], fault);
     }
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < sizeof(bad_options) / sizeof(bad_options[0]); i++) {
         fault[0] = '\0';
-        if (sim_options_check(bad[i], fault, sizeof(fault)) != -EINVAL)
-            fail_msg("'%s' is accepted", bad[i]);
+        if (sim_options_check(bad_options[i], fault, sizeof(fault)) != -EINVAL)
+            fail_msg("'%s' is accepted", bad_options[i]);
         assert_true(strlen(fault) > 0);
         assert_null(strchr(fault, '\n'));
     }
+}
+
+static void options_are_read(void **state)
+{
+    (void)state;
     struct sim_options options = options_of("memory=1.5GiB,fail-after=cuMemAlloc_v2:3:2");
     assert_int_equal(options.memory_bytes, 3 * GIB / 2);
     assert_int_equal(options.faults[0].code, 2);
     assert_int_equal(options.faults[0].nth, 3);
+    options = options_of("restore=1s+3KiB/s,checkpoint=2MiB/s,hang=cuInit:2,lock=7ms");
+    assert_int_equal(options.restore.milliseconds, 1000);
+    assert_int_equal(options.restore.second_bytes, 3 * 1024);
+    assert_int_equal(options.checkpoint.milliseconds, 0);
+    assert_int_equal(options.checkpoint.second_bytes, 2 * MIB);
+    assert_int_equal(options.lock_ms, 7);
+    assert_int_equal(options.faults[0].code, 0);
+    assert_int_equal(options.faults[0].nth, 2);
+    assert_true(options.host_bytes > 64 * 1024 * GIB);
 }
 
 static void figures_are_exact(void **state)
@@ -117,7 +168,7 @@ static void figures_are_exact(void **state)
 static void a_later_process_that_asks_for_another_machine_is_refused(void **state)
 {
     (void)state;
-    static const char *const others[] = {"memory=2GiB", "devices=2", "compute=8.0", "baseline=1MiB"};
+    static const char *const others[] = {"memory=2GiB", "devices=2", "compute=8.0", "baseline=1MiB", "host=1GiB"};
     struct machine machine, other;
     char fault[MACHINE_FAULT_BYTES] = "";
     machine_enter(&machine, "memory=1GiB");
@@ -394,6 +445,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(options_are_checked, setup, teardown),
+        cmocka_unit_test_setup_teardown(options_are_read, setup, teardown),
         cmocka_unit_test_setup_teardown(figures_are_exact, setup, teardown),
         cmocka_unit_test_setup_teardown(a_later_process_that_asks_for_another_machine_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_of_the_dead_counts_until_it_is_back, setup, teardown),
