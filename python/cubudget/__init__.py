@@ -259,6 +259,8 @@ def simulate(options: Optional[str] = None, directory: Optional[str] = None) -> 
 
 def slot_push(name: str) -> None:
     """What this thread allocates is charged to that slot until ``slot_pop``; better: ``with slot(name)``."""
+    if "\0" in name:
+        raise ValueError(f"a slot's name has no NUL: {name!r}")
     _check(_slot_push(name.encode()))
 
 
@@ -269,7 +271,10 @@ def slot_pop() -> None:
 
 @contextlib.contextmanager
 def slot(name: str) -> Iterator[None]:
-    """Charges what the calling thread allocates inside the ``with`` to the slot of that name, in a row of its own."""
+    """Charges what the calling thread allocates inside the ``with`` to the slot of that name, in a row of its own.
+
+    It is the thread's, not the task's: do not ``await`` inside, or what other coroutines of the thread allocate meanwhile goes
+    there too."""
     slot_push(name)
     try:
         yield
@@ -306,19 +311,27 @@ class Buffer:
         self.free()
 
 
+def _size(what: str, size: int) -> int:
+    """ctypes would take a number that does not fit modulo 2**64."""
+    if not 0 <= size < 1 << 64:
+        raise ValueError(f"{what}: {size} is not from 0 to 2**64 - 1")
+    return size
+
+
 class Pool:
     """A pool of device memory with a limit of its own. Closing it frees what is left in it."""
 
     def __init__(self, device: int = 0, limit_bytes: int = NO_LIMIT) -> None:
         opened = _Device()
         self._raw = _Pool()
+        self._closed = False
         _check(_device_open(device, None, ctypes.byref(opened)))
-        _check(_pool_create(opened, limit_bytes, ctypes.byref(self._raw)))
+        _check(_pool_create(opened, _size("limit_bytes", limit_bytes), ctypes.byref(self._raw)))
 
     def allocate(self, size: int) -> Buffer:
         """Allocates ``size`` bytes, charged to the calling thread's slot."""
         raw = _Buffer()
-        _check(_pool_alloc(self._raw, size, ctypes.byref(raw)))
+        _check(_pool_alloc(self._raw, _size("size", size), ctypes.byref(raw)))
         return Buffer(raw)
 
     def _info(self) -> _PoolInfo:
@@ -342,8 +355,10 @@ class Pool:
         return int(self._info().available_bytes)
 
     def close(self) -> None:
-        """Frees everything in it; what is used of it afterwards is an error."""
-        _check(_pool_close(self._raw))
+        """Frees everything in it; what is used of it afterwards is an error. The second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            _check(_pool_close(self._raw))
 
     def __enter__(self) -> "Pool":
         return self

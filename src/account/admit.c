@@ -109,7 +109,7 @@ static void refusal_say(const struct account *account, unsigned purse, uint64_t 
         log_line(
             level,
             "slot '%s' asked for %s of device %u and is refused: it holds %s of its limit of %s (cubudget dump shows "
-            "by whom; --limit sets another when nobody is in the slot)",
+            "by whom; cubudget limit sets another)",
             slot, asked, device, size_format(room->slot_bytes, used, sizeof used),
             size_format(room->limit_bytes, bound, sizeof bound));
     else

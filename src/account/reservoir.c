@@ -22,12 +22,6 @@ static void part_add(struct reservoir *reservoir, unsigned purse, uint64_t bytes
     }
 }
 
-void reservoir_hand(struct reservoir *reservoir, unsigned purse, int64_t bytes)
-{
-    if (__builtin_expect(purse != reservoir->purse, 0))
-        reservoir->part[purse_row(purse)].live_bytes += (uint64_t)bytes;
-}
-
 /* Credits others' parts with up to `bytes`: what they have paid beyond the steps that are handed out to them, or (`all`) all of it.
  * Returns what is left. */
 static uint64_t parts_credit(struct account *account, struct reservoir *reservoir, uint64_t bytes, bool all)

@@ -63,9 +63,6 @@ bool reservoir_leave(struct account *account, struct reservoir *reservoir, unsig
 /* The same where the driver refused the call and cannot say what is reserved (there is no such pool): it took nothing. */
 void reservoir_refused(struct account *account, struct reservoir *reservoir, unsigned purse, uint64_t bytes);
 
-/* So many bytes of it were handed out to a row, or came back from it. Under `books`. */
-void reservoir_hand(struct reservoir *reservoir, unsigned purse, int64_t bytes);
-
 /* Whether every reservoir of a device is charged exactly what it holds, as far as is known: no call under way, none to be asked
  * again. Under `books`. */
 bool reservoirs_are_settled(const struct account *account, unsigned device);

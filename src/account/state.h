@@ -50,6 +50,13 @@ static inline unsigned purse_device(unsigned purse)
     return purse & (LEDGER_DEVICES - 1);
 }
 
+/* So many bytes of a pool were handed out to a row, or came back from it. Under `books`. */
+static inline void reservoir_hand(struct reservoir *reservoir, unsigned purse, int64_t bytes)
+{
+    if (__builtin_expect(purse != reservoir->purse, 0))
+        reservoir->part[purse_row(purse)].live_bytes += (uint64_t)bytes;
+}
+
 /* A line of the cache each. */
 struct account_row {
     struct ledger_claim claim;

@@ -29,7 +29,6 @@ struct place {
 
 struct pool {
     uint32_t generation; /* as a place's */
-    pid_t process;
     bool closing;
     unsigned calls; /* of the driver, under way */
     struct cubudget_device device;
@@ -42,7 +41,8 @@ struct pool {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t calls_ended = PTHREAD_COND_INITIALIZER;
 static struct pool pools[POOLS_MAX];
-static _Atomic(pid_t) owner; /* whose the table is */
+static _Atomic(pid_t) pool_process[POOLS_MAX]; /* whose each is or was last; 0: nobody's. Read without the lock */
+static _Atomic(pid_t) owner;                   /* whose the table is */
 
 /* --- the driver ------------------------------------------------------------------------------------------------------------ */
 
@@ -158,8 +158,9 @@ static enum cubudget_error pool_find(struct cubudget_pool handle, struct pool **
     if (index >= POOLS_MAX)
         return api_fail(CUBUDGET_ERROR_FOREIGN, "that is no pool");
     struct pool *pool = &pools[index];
-    if (pool->process != 0 && pool->process != getpid())
-        return api_fail(CUBUDGET_ERROR_FORKED, "the pool is of process %d", (int)pool->process);
+    int process = atomic_load(&pool_process[index]);
+    if (process != 0 && process != getpid())
+        return api_fail(CUBUDGET_ERROR_FORKED, "the pool is of process %d", process);
     (void)pthread_mutex_lock(&lock);
     enum found state = handle_judge(handle.handle, pool->generation);
     if (state == FOUND && !pool->closing) {
@@ -227,8 +228,7 @@ static void table_own(void)
     lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     calls_ended = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     for (size_t i = 0; i < POOLS_MAX; i++)
-        pools[i] =
-            (struct pool){.generation = pools[i].generation + (pools[i].generation & 1), .process = pools[i].process};
+        pools[i] = (struct pool){.generation = pools[i].generation + (pools[i].generation & 1)};
 }
 
 /* An entry that is nobody's, marked as ours while its context is made; NULL: there is none. */
@@ -273,12 +273,12 @@ enum cubudget_error cubudget_pool_create(struct cubudget_device device, uint64_t
     if (result == CUDA_SUCCESS) {
         *taken = (struct pool){
             .generation = taken->generation + 1,
-            .process = getpid(),
             .device = device,
             .context = context,
             .limit_bytes = limit_bytes,
         };
         pool->handle = handle_make(taken->generation, (size_t)(taken - pools));
+        atomic_store(&pool_process[taken - pools], getpid());
     }
     taken->closing = false;
     (void)pthread_mutex_unlock(&lock);
@@ -305,7 +305,7 @@ enum cubudget_error cubudget_pool_close(struct cubudget_pool handle)
     CUresult released = context_release(driver, pool->device.ordinal);
     free(pool->places);
     (void)pthread_mutex_lock(&lock);
-    *pool = (struct pool){.generation = pool->generation + 1, .process = pool->process};
+    *pool = (struct pool){.generation = pool->generation + 1};
     (void)pthread_mutex_unlock(&lock);
     return result != CUDA_SUCCESS     ? api_fail_cuda(result, "cuMemFree")
            : released != CUDA_SUCCESS ? api_fail_cuda(released, "cuDevicePrimaryCtxRelease")

@@ -309,7 +309,7 @@ static uint32_t thread_tell(struct cubudget_watch *watch, uint32_t told)
     (void)pthread_mutex_lock(&watch->lock);
     watch_look(watch);
     uint32_t now = ledger_pressure_read(&watch->ledger, watch->device).generation;
-    if (now != told && now != watch->seen)
+    if (now != watch->seen) /* whatever was told: after a move the count is another ledger's */
         (void)eventfd_write(watch->descriptor, 1);
     (void)pthread_mutex_unlock(&watch->lock);
     return now;

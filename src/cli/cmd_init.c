@@ -90,6 +90,12 @@ static int group_prepare(const struct init *init, const struct config *config, s
     if (getenv("CUBUDGET_DIR") == NULL && config->ledger.lines[CONFIG_DIRECTORY] == 0)
         shm_group_directory(*group, place->directory);
     int result = shm_group_directory_make(place->directory, *group);
+    if (result == -ENOTEMPTY)
+        return fault_say(
+            EXIT_SKIPPED_OR_NOT_ALLOWED,
+            "%s is there already, with something in it or open to others, and is not given to group %lu; name "
+            "one that is not there, or remove it",
+            place->directory, (unsigned long)*group);
     if (result == -EPERM)
         return fault_say(EXIT_SKIPPED_OR_NOT_ALLOWED,
                          "%s cannot be made a directory of group %lu: it is another's, or you are not in the group; "

@@ -420,7 +420,8 @@ static void default_find(struct config *config)
         length = snprintf(config->path, sizeof config->path, "%s/.config/cubudget.ini", home);
     if (length > 0 && (size_t)length < sizeof config->path && access(config->path, F_OK) == 0)
         return;
-    (void)snprintf(config->path, sizeof config->path, "/etc/cubudget.ini");
+    static const char system_wide[] = "/etc/cubudget.ini";
+    memcpy(config->path, system_wide, sizeof system_wide);
     if (access(config->path, F_OK) != 0)
         config->path[0] = '\0';
 }

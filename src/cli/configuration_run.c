@@ -22,6 +22,20 @@ static int variable_default(const char *variable, const char *text)
     return fault_say(EXIT_BAD_SETTINGS, "%s: %s; shorten the environment", variable, strerror(errno));
 }
 
+/* The group's directory, which may be gone since the machine was started: made again as cubudget init makes it, or refused where
+ * it is not the group's. A private one in its place would keep the others out. */
+static int group_directory_prepare(const struct config *config, const char *directory)
+{
+    int result = shm_group_directory_make(directory, config->group);
+    if (result == 0)
+        return 0;
+    return fault_say(
+        EXIT_SKIPPED_OR_NOT_ALLOWED,
+        "%s:%u: group: %s is no directory of group %lu, or you are not in it (%s); ask a member or root for "
+        "cubudget init, after removing what is there",
+        config->path, config->ledger.lines[CONFIG_GROUP], directory, (unsigned long)config->group, strerror(-result));
+}
+
 int config_variables_set(const struct config *config)
 {
     char directory[PATH_MAX];
@@ -30,6 +44,9 @@ int config_variables_set(const struct config *config)
     int status = 0;
     if (config->ledger.lines[CONFIG_NAME] != 0)
         status = variable_default("CUBUDGET_LEDGER", config->ledger.values.ledger);
+    bool shared = config->ledger.lines[CONFIG_GROUP] != 0 && getenv("CUBUDGET_DIR") == NULL;
+    if (status == 0 && shared && config_directory(config, directory))
+        status = group_directory_prepare(config, directory);
     if (status == 0 && config_directory(config, directory))
         status = variable_default("CUBUDGET_DIR", directory);
     if (status == 0 && slot != NULL && slot->lines[CONFIG_EVICT] != 0)

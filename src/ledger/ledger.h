@@ -112,6 +112,9 @@ void ledger_slot_terms(const struct ledger *ledger, unsigned slot, struct slot_t
  * limit may. -ERANGE: below the reserves together or below a slot's limit, or more than the card has (*fault names both). */
 int ledger_budget_change(struct ledger *ledger, unsigned device, uint64_t budget, struct ledger_fault *fault);
 
+/* The budget of the devices to come alone; those that are known keep theirs. */
+int ledger_budget_change_general(struct ledger *ledger, uint64_t budget, struct ledger_fault *fault);
+
 /* Slots with their terms and devices with their budgets, as a configuration names them: within the budget (who plans has seen to
  * that), at most LEDGER_SLOTS and LEDGER_DEVICES. */
 struct ledger_plan {

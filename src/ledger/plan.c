@@ -41,23 +41,36 @@ void plan_write(struct ledger *image, const struct ledger_plan *plan)
 
 /* --- a ledger in use --------------------------------------------------------------------------------------------------------- */
 
-/* Budgets that rise, or those that fall. */
+/* What a device is to have: its own budget in the plan, or the ledger's new one; what it has where neither says. */
+static uint64_t device_target(const struct ledger_plan *plan, const int devices[LEDGER_DEVICES], int device,
+                              bool has_budget, uint64_t budget_bytes, uint64_t now)
+{
+    for (unsigned i = 0; i < plan->device_count; i++)
+        if (devices[i] == device)
+            return plan->devices[i].budget_bytes;
+    return has_budget && now != 0 ? budget_bytes : now;
+}
+
+/* Budgets that rise, or those that fall; each device once, so that none has another budget than its own on the way. */
 static int budgets_move(struct ledger *ledger, const struct ledger_plan *plan, bool has_budget, uint64_t budget_bytes,
                         bool up, struct ledger_fault *fault)
 {
-    int result = 0;
-    uint64_t now = atomic_load(&layout_header(ledger)->budget_bytes);
-    if (has_budget && (up ? budget_bytes >= now : budget_bytes < now))
-        result = ledger_budget_change(ledger, LEDGER_DEVICES, budget_bytes, fault);
-    for (unsigned i = 0; i < plan->device_count && result == 0; i++) {
-        int device = device_plan(ledger, plan, i);
-        if (device < 0) {
+    int devices[LEDGER_DEVICES], result = 0;
+    for (unsigned i = 0; i < plan->device_count; i++) {
+        devices[i] = device_plan(ledger, plan, i);
+        if (devices[i] < 0) {
             fault_set(fault, "the ledger has its %d devices already; use another --ledger", LEDGER_DEVICES);
-            return device;
+            return devices[i];
         }
-        now = layout_budget(ledger, (unsigned)device);
-        if (up ? plan->devices[i].budget_bytes >= now : plan->devices[i].budget_bytes < now)
-            result = ledger_budget_change(ledger, (unsigned)device, plan->devices[i].budget_bytes, fault);
+    }
+    uint64_t general = atomic_load(&layout_header(ledger)->budget_bytes);
+    if (has_budget && (up ? budget_bytes >= general : budget_bytes < general))
+        result = ledger_budget_change_general(ledger, budget_bytes, fault);
+    for (int i = 0; i < LEDGER_DEVICES && result == 0; i++) {
+        uint64_t now = atomic_load(&layout_device(ledger, (unsigned)i)->budget_bytes);
+        uint64_t target = device_target(plan, devices, i, has_budget, budget_bytes, now);
+        if (target != now && up == (target > now))
+            result = ledger_budget_change(ledger, (unsigned)i, target, fault);
     }
     return result;
 }

@@ -429,6 +429,19 @@ static int budget_apply(struct ledger *ledger, unsigned device, uint64_t budget,
     return 0;
 }
 
+int ledger_budget_change_general(struct ledger *ledger, uint64_t budget, struct ledger_fault *fault)
+{
+    fault->text[0] = '\0';
+    int turn = turn_take(ledger);
+    int result = shares_check(ledger, budget, fault);
+    if (result == 0) {
+        atomic_store(&layout_header(ledger)->budget_bytes, budget);
+        atomic_store(&layout_header(ledger)->budget_explicit, 1);
+    }
+    turn_give(turn);
+    return result;
+}
+
 int ledger_budget_change(struct ledger *ledger, unsigned device, uint64_t budget, struct ledger_fault *fault)
 {
     fault->text[0] = '\0';

@@ -320,7 +320,8 @@ bool settings_unknown_next(size_t *at, char text[SETTINGS_UNKNOWN_BYTES])
 {
     static const char prefix[] = "CUBUDGET_";
     /* Of our own making: the tests' and what `cubudget run` leaves for its program. */
-    static const char *const ours[] = {SETTINGS_WARNED, "CUBUDGET_TESTPOINT"};
+    static const char *const ours[] = {SETTINGS_WARNED, "CUBUDGET_TESTPOINT",
+                                       "CUBUDGET_LIBRARY"}; /* the last: Python's */
     const char *names[VARIABLES + 1] = {0};
     if (getenv(SETTINGS_WARNED) != NULL)
         return false;

@@ -96,9 +96,27 @@ int shm_directory_prepare(const char *path)
     return ours || directory_is_administrators(&status) || directory_is_groups(path, &status) ? 0 : -EPERM;
 }
 
-/* Changes what was opened, never what a path leads to a moment later. A directory that is the group's already, whoever of the
- * group made it, is good for each member. */
-static int directory_give(const char *path, int descriptor, gid_t group)
+/* Whether nothing is in it but itself. */
+static bool directory_is_empty(int descriptor)
+{
+    int copy = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *stream = copy >= 0 ? fdopendir(copy) : NULL;
+    unsigned entries = 0;
+    if (stream == NULL) {
+        if (copy >= 0)
+            (void)close(copy);
+        return false;
+    }
+    while (entries < 3 && readdir(stream) != NULL)
+        entries++;
+    (void)closedir(stream);
+    return entries == 2;
+}
+
+/* Changes what was opened, never what a path leads to a moment later, and only what was made for this: a directory of this call's,
+ * or an empty private one of this user's. Whose else it is does not want it given to a group. A directory that is the group's
+ * already, whoever of the group made it, is good for each member. */
+static int directory_give(const char *path, int descriptor, bool fresh, gid_t group)
 {
     struct stat status;
     if (fstat(descriptor, &status) != 0)
@@ -107,6 +125,8 @@ static int directory_give(const char *path, int descriptor, gid_t group)
         return 0;
     if (status.st_uid != geteuid() || (mode_is_groups(status.st_mode) && status.st_gid != group))
         return -EPERM;
+    if (!fresh && ((status.st_mode & 07777) != 0700 || !directory_is_empty(descriptor)))
+        return -ENOTEMPTY;
     if (fchown(descriptor, (uid_t)-1, group) != 0 || fchmod(descriptor, 02770) != 0)
         return -errno;
     /* Without the right to, the kernel drops the setgid bit and says nothing. */
@@ -115,13 +135,16 @@ static int directory_give(const char *path, int descriptor, gid_t group)
 
 int shm_group_directory_make(const char *path, gid_t group)
 {
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+    bool fresh = mkdir(path, 0700) == 0;
+    if (!fresh && errno != EEXIST)
         return -errno;
     int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (descriptor < 0)
         return errno == EACCES ? -EPERM : -errno;
-    int result = directory_give(path, descriptor, group);
+    int result = directory_give(path, descriptor, fresh, group);
     (void)close(descriptor);
+    if (fresh && result != 0) /* else it would keep the group out */
+        (void)rmdir(path);
     return result;
 }
 

@@ -21,8 +21,9 @@ int shm_directory(const char *asked, char path[PATH_MAX]);
  * group's; -errno. */
 int shm_directory_prepare(const char *path);
 
-/* Makes `path`, where it is missing or this user's own, a directory of that group (mode 2770), or finds that it is one that this
- * user may write to. -EPERM: this user is not in the group, or the directory is another's or another group's.
+/* Makes `path`, where it is missing or this user's own, private (0700) and empty, a directory of that group (mode 2770), or finds that it
+ * is one that this user may write to. -EPERM: this user is not in the group, or the directory is another's or another group's;
+ * -ENOTEMPTY: it is this user's own and holds something, or is not private: it is left as it is.
  * Otherwise as shm_directory_prepare. */
 int shm_group_directory_make(const char *path, gid_t group);
 

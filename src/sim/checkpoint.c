@@ -12,7 +12,6 @@
  */
 #include "sim/checkpoint.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,19 +204,8 @@ static void *mail_serve(void *argument)
 void checkpoint_start(void)
 {
     static _Atomic uint32_t is_ready;
-    pthread_t thread;
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    if (pthread_attr_init(&attributes) != 0)
-        return;
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&thread, &attributes, mail_serve, &is_ready);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    while (!failed && !atomic_load(&is_ready))
+    bool started = thread_start(THREAD_STACK_BYTES, mail_serve, &is_ready);
+    while (started && !atomic_load(&is_ready))
         machine_word_wait(&is_ready, 0, 0);
 }
 

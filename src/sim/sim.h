@@ -99,6 +99,9 @@ bool physical_in_use(void);
 CUdevice device_ordinal(unsigned physical);
 /* Starts the thread that watches for deaths, or waits to. */
 void watch_start(struct machine *machine);
+
+/* Starts a thread of the simulator's own, detached; the program's signals are not for it. */
+bool thread_start(size_t stack_bytes, void *(*run)(void *), void *argument);
 void sim_lock(void);
 void sim_unlock(void);
 /* Lets go of the lock until sim_wake / wakes all that wait. Under it. */

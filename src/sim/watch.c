@@ -40,18 +40,24 @@ static void *watch_run(void *argument)
     return NULL;
 }
 
-void watch_start(struct machine *machine)
+bool thread_start(size_t stack_bytes, void *(*run)(void *), void *argument)
 {
     pthread_t thread;
     pthread_attr_t attributes;
     sigset_t all, before;
     if (pthread_attr_init(&attributes) != 0)
-        return;
+        return false;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, WATCH_STACK_BYTES);
+    pthread_attr_setstacksize(&attributes, stack_bytes);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    (void)pthread_create(&thread, &attributes, watch_run, machine); /* without it deaths are seen later */
+    int failed = pthread_create(&thread, &attributes, run, argument);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
+    return failed == 0;
+}
+
+void watch_start(struct machine *machine)
+{
+    (void)thread_start(WATCH_STACK_BYTES, watch_run, machine); /* without it deaths are seen later */
 }

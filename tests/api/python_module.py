@@ -60,6 +60,10 @@ except KeyError:
 expect("popped after an exception", "python-test", cubudget.current_slot())
 expect_raises("a pop too many", cubudget.Error, cubudget.slot_pop)
 expect_raises("a bad name", ValueError, lambda: cubudget.slot_push("a/b"))
+expect_raises("a name with a NUL", ValueError, lambda: cubudget.slot_push("a\0b"))
+expect_raises("a size beyond 64 bits", ValueError, lambda: pool.allocate((1 << 64) + 5))
+expect_raises("a negative size", ValueError, lambda: pool.allocate(-1))
+expect_raises("a limit beyond 64 bits", ValueError, lambda: cubudget.Pool(0, (1 << 64) + 1))
 with cubudget.slot("reranker"):
     thread = threading.Thread(target=weights.free)
     thread.start()
@@ -103,6 +107,7 @@ with pool.allocate(5 * GIB):
 expect("and ends", 0, waiter.wait())
 
 left = pool.allocate(MIB)
+pool.close()
 pool.close()
 closed = expect_raises("a buffer of a closed pool", cubudget.Error, left.free)
 expect("has a name", "CUBUDGET_ERROR_POOL_CLOSED", closed.name)

@@ -267,6 +267,44 @@ static void test_child_owns_nothing(void **state)
     expect_ok(cubudget_pool_close(pool));
 }
 
+static long elapsed_ns(const struct timespec *begin)
+{
+    struct timespec end;
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    return (end.tv_sec - begin->tv_sec) * 1000000000L + (end.tv_nsec - begin->tv_nsec);
+}
+
+static int compare(const void *a, const void *b)
+{
+    long first = *(const long *)a, second = *(const long *)b;
+    return (first > second) - (first < second);
+}
+
+/* What the interface adds and what the simulated driver takes, together, for people: a busy machine or a sanitizer makes it any
+ * figure. tests/gpu/api.py holds a real card to one. */
+static void test_latency(void **state)
+{
+    enum { SAMPLES = 1001 };
+    static long allocations[SAMPLES], frees[SAMPLES];
+    struct cubudget_pool pool = pool_open(CUBUDGET_NO_LIMIT);
+    (void)state;
+    for (unsigned i = 0; i < SAMPLES; i++) {
+        struct cubudget_buffer buffer;
+        struct timespec begin;
+        (void)clock_gettime(CLOCK_MONOTONIC, &begin);
+        expect_ok(cubudget_pool_alloc(pool, 20 * MIB, &buffer));
+        allocations[i] = elapsed_ns(&begin);
+        (void)clock_gettime(CLOCK_MONOTONIC, &begin);
+        expect_ok(cubudget_buffer_free(&buffer));
+        frees[i] = elapsed_ns(&begin);
+    }
+    qsort(allocations, SAMPLES, sizeof allocations[0], compare);
+    qsort(frees, SAMPLES, sizeof frees[0], compare);
+    print_message("20 MiB on the simulator: allocated in %ld ns, freed in %ld ns\n", allocations[SAMPLES / 2],
+                  frees[SAMPLES / 2]);
+    expect_ok(cubudget_pool_close(pool));
+}
+
 enum { THREADS = 8, ROUNDS = 300, LIVE = 5 };
 
 static void *allocate_and_free(void *argument)
@@ -392,6 +430,7 @@ int main(void)
         cmocka_unit_test(test_misuse_is_reported),
         cmocka_unit_test(test_scope_frees),
         cmocka_unit_test(test_child_owns_nothing),
+        cmocka_unit_test(test_latency),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_closing_frees_under_use),
         cmocka_unit_test(test_snapshot),

@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
@@ -34,6 +35,15 @@ void stage_await_used(uint64_t bytes);
 
 /* Runs a function in a forked child and returns its wait status; what the function returns is the exit status. */
 int stage_child(int (*body)(void));
+
+/* In what runs in a child: ends it with a failure, and says the line, where something does not hold. */
+#define must(condition)                                                                                                \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                                                    \
+            return 1;                                                                                                  \
+        }                                                                                                              \
+    } while (0)
 
 CUresult cuInit(unsigned flags);
 CUresult cuDriverGetVersion(int *version);

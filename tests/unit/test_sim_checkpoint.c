@@ -14,15 +14,6 @@
 #define OTHER_BYTES   (8 * MIB) /* of each process beside */
 #define FOOTPRINT     (CONTEXT_BYTES + OTHER_BYTES)
 
-/* In a child: ends it with a failure where something does not hold. */
-#define must(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                                                    \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
-
 static int setup(void **state)
 {
     (void)state;

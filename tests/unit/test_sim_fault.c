@@ -12,15 +12,6 @@
 
 CUresult cuArrayCreate_v2(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *descriptor);
 
-/* In a child: ends it with a failure where something does not hold. */
-#define must(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                                                    \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
-
 /* What the calls work on, and where they write. */
 static struct {
     CUdeviceptr linear, place, mapped, of_pool;

@@ -15,15 +15,6 @@
 #define CONTEXT_BYTES (527 * MIB)
 #define PIECE         (20 * MIB)
 
-/* In a child: ends it with a failure where something does not hold. */
-#define must(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                                                    \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
-
 static int setup(void **state)
 {
     (void)state;

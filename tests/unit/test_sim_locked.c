@@ -26,15 +26,6 @@ nvmlReturn_t nvmlInit_v2(void);
 nvmlReturn_t nvmlShutdown(void);
 nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count);
 
-/* In a child: ends it with a failure where something does not hold. */
-#define must(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                                                    \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
-
 static int setup(void **state)
 {
     (void)state;
