@@ -234,8 +234,10 @@ static void wait_fill(const struct ledger *ledger, const struct index *index, un
     struct snapshot_wait *wait = &process->wait;
     uint64_t since_ms = word_of(&entry->wait_since_ms), deadline_ms = word_of(&entry->wait_deadline_ms);
     uint32_t whom = atomic_load_explicit(&entry->waits_for, memory_order_relaxed);
-    wait->for_row = wait->for_slot = -1;
-    if (atomic_load_explicit(&entry->wait_ticket, memory_order_acquire) == 0 || process->row_state != LEDGER_ROW_LIVE)
+    wait->for_row = wait->for_slot = wait->device = -1;
+    process->stands_in_line = atomic_load_explicit(&entry->wait_ticket, memory_order_acquire) != 0 &&
+                              tag_state(atomic_load(layout_tag(ledger, row))) == LEDGER_ROW_LIVE;
+    if (!process->stands_in_line || process->row_state != LEDGER_ROW_LIVE)
         return;
     wait->kind = atomic_load_explicit(&entry->waiting, memory_order_relaxed) == LEDGER_WAITING_RESTORE
                      ? LEDGER_WAITING_RESTORE
@@ -427,4 +429,21 @@ bool snapshot_row_owner(const struct ledger *ledger, unsigned row, uint64_t time
     *pid = atomic_load_explicit(&layout_row(ledger, row)->pid, memory_order_relaxed);
     *slot = tag_slot(atomic_load(layout_tag(ledger, row)));
     return true;
+}
+
+bool snapshot_row_lives(struct ledger *ledger, unsigned row, uint32_t pid)
+{
+    struct row_owner self;
+    (void)ledger_reap(ledger);
+    owner_read(&self);
+    const struct ledger_row *entry = layout_row(ledger, row);
+    return tag_state(atomic_load(layout_tag(ledger, row))) == LEDGER_ROW_LIVE &&
+           atomic_load_explicit(&entry->pid, memory_order_relaxed) == pid && !owner_is_gone(&self, entry);
+}
+
+void snapshot_reason(const struct ledger *ledger, unsigned row, char reason[LEDGER_REASON_BYTES + 1])
+{
+    reason[0] = '\0';
+    if (atomic_load_explicit(&layout_row(ledger, row)->evictable, memory_order_acquire) != 1)
+        text_copy(reason, layout_row(ledger, row)->reason, LEDGER_REASON_BYTES);
 }

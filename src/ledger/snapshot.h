@@ -65,7 +65,8 @@ struct snapshot_process {
     bool evictable;
     char reason[LEDGER_REASON_BYTES + 1]; /* why it is not evictable; "": that is not known */
     uint64_t host_bytes;                  /* of host memory for its image */
-    bool is_overdue;                      /* it still stands in line, 10 s after its deadline */
+    bool stands_in_line; /* and counts there: as far as the ledger can tell it lives, though it may have ended */
+    bool is_overdue;     /* it still stands there, 10 s after its deadline */
     struct snapshot_wait wait;
     /* Of this row: */
     char command[LEDGER_COMMAND_BYTES + 1];
@@ -93,5 +94,11 @@ bool snapshot_slot_name(const struct ledger *ledger, unsigned slot, char name[LE
 
 /* Who had row `row` at a time (CLOCK_REALTIME). False: it has another owner by now, or never had one. *slot is the ledger's. */
 bool snapshot_row_owner(const struct ledger *ledger, unsigned row, uint64_t time_ns, uint32_t *pid, unsigned *slot);
+
+/* Whether the process `pid` that had that row lives and has it still. Reaps first. */
+bool snapshot_row_lives(struct ledger *ledger, unsigned row, uint32_t pid);
+
+/* Why the process of that first row cannot be evicted, as its agent last said it; "" where it said nothing. */
+void snapshot_reason(const struct ledger *ledger, unsigned row, char reason[LEDGER_REASON_BYTES + 1]);
 
 #endif

@@ -41,7 +41,7 @@ static unsigned level_of(uint64_t word)
     return (unsigned)(word & 3);
 }
 
-static uint64_t live_bytes(const struct ledger *ledger, unsigned device)
+uint64_t ledger_used(const struct ledger *ledger, unsigned device)
 {
     uint64_t sum = 0;
     unsigned high = layout_rows_high(ledger);
@@ -55,7 +55,7 @@ static uint64_t live_bytes(const struct ledger *ledger, unsigned device)
 
 unsigned ledger_pressure_level(const struct ledger *ledger, unsigned device)
 {
-    return (unsigned)pressure_of(live_bytes(ledger, device), layout_budget(ledger, device));
+    return (unsigned)pressure_of(ledger_used(ledger, device), layout_budget(ledger, device));
 }
 
 /* Before the count moves on from a sixteenth change, its word is kept: whoever moves it keeps the same word first. */
@@ -165,6 +165,11 @@ void ledger_pressure_sleep(struct ledger *ledger, unsigned device, uint32_t gene
 void ledger_pressure_wake(struct ledger *ledger, unsigned device)
 {
     futex_wake_all(layout_generation(ledger, device));
+}
+
+bool ledger_device_is_claimed(const struct ledger *ledger, unsigned device)
+{
+    return device < LEDGER_DEVICES && atomic_load(&layout_device(ledger, device)->claim) != 0;
 }
 
 int ledger_device_find(const struct ledger *ledger, const uint8_t uuid[LEDGER_UUID_BYTES])
