@@ -7,6 +7,9 @@
  *   threads N ROUNDS      pairs in N threads at once, per pair of each thread
  *   gate N ROUNDS         pairs (1 live) after standard input ended: N processes start so together
  *   vmm LIVE ROUNDS       cuMemCreate + cuMemMap + cuMemUnmap + cuMemRelease of 2 MiB while LIVE handles are held, for the four
+ *   query N ROUNDS        cuStreamQuery, which only passes the gate, per call
+ *   current N ROUNDS      cuCtxGetCurrent, which passes it without a mark, per call
+ *   launch N ROUNDS       cuLaunchKernel, five of whose arguments lie on the stack, per call
  *   dlsym N ROUNDS        dlsym of N driver names by handle, per name
  *   missing N ROUNDS      dlsym of a name that the driver does not have, per name
  *   default N ROUNDS      dlsym(RTLD_DEFAULT) of a name of the C library, per name
@@ -129,6 +132,41 @@ static double async_measure(size_t rounds)
     for (size_t i = 0; i < rounds; i++)
         if (alloc_async(&pointer, ALLOCATION_BYTES, NULL) || release_async(pointer, NULL))
             fail("a pair failed");
+    return (now_ns() - start) / (double)rounds;
+}
+
+static double query_measure(size_t rounds)
+{
+    CUresult (*query)(CUstream);
+    *(void **)&query = symbol("cuStreamQuery");
+    double start = now_ns();
+    for (size_t i = 0; i < rounds; i++)
+        if (query(NULL))
+            fail("a query failed");
+    return (now_ns() - start) / (double)rounds;
+}
+
+static double current_measure(size_t rounds)
+{
+    CUresult (*get_current)(CUcontext *);
+    CUcontext found;
+    *(void **)&get_current = symbol("cuCtxGetCurrent");
+    double start = now_ns();
+    for (size_t i = 0; i < rounds; i++)
+        if (get_current(&found))
+            fail("there is no current context");
+    return (now_ns() - start) / (double)rounds;
+}
+
+static double launch_measure(size_t rounds)
+{
+    CUresult (*launch)(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream,
+                       void **, void **);
+    *(void **)&launch = symbol("cuLaunchKernel");
+    double start = now_ns();
+    for (size_t i = 0; i < rounds; i++)
+        if (launch(NULL, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL))
+            fail("a launch failed");
     return (now_ns() - start) / (double)rounds;
 }
 
@@ -278,6 +316,12 @@ int main(int count, char **words)
         result = gate_measure(rounds);
     else if (strcmp(what, "vmm") == 0)
         result = vmm_measure(number, rounds);
+    else if (strcmp(what, "query") == 0)
+        result = query_measure(rounds);
+    else if (strcmp(what, "current") == 0)
+        result = current_measure(rounds);
+    else if (strcmp(what, "launch") == 0)
+        result = launch_measure(rounds);
     else if (strcmp(what, "dlsym") == 0)
         result = dlsym_measure(rounds);
     else if (strcmp(what, "missing") == 0)

@@ -50,6 +50,10 @@ static char context_place, pool_place;
     F(cuMemPoolGetAttribute, "cuMemPoolGetAttribute", 11020, (CUmemoryPool pool, int attribute, void *value))          \
     F(cuMemAllocAsync, "cuMemAllocAsync", 11020, (CUdeviceptr * pointer, size_t bytes, CUstream stream))               \
     F(cuMemFreeAsync, "cuMemFreeAsync", 11020, (CUdeviceptr pointer, CUstream stream))                                 \
+    F(cuStreamQuery, "cuStreamQuery", 2000, (CUstream stream))                                                         \
+    F(cuLaunchKernel, "cuLaunchKernel", 4000,                                                                          \
+      (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,     \
+       unsigned block_z, unsigned shared_bytes, CUstream stream, void **arguments, void **extra))                      \
     F(cuStreamIsCapturing, "cuStreamIsCapturing", 10000, (CUstream stream, int *status))                               \
     F(cuMemCreate, "cuMemCreate", 10020,                                                                               \
       (CUmemGenericAllocationHandle * handle, size_t bytes, const CUmemAllocationProp *prop,                           \
@@ -229,6 +233,21 @@ CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream)
 {
     (void)stream;
     return cuMemFree_v2(pointer);
+}
+
+CUresult cuStreamQuery(CUstream stream)
+{
+    (void)stream;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                        unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void **arguments,
+                        void **extra)
+{
+    (void)grid_x, (void)grid_y, (void)grid_z, (void)block_x, (void)block_y, (void)block_z;
+    (void)function, (void)shared_bytes, (void)stream, (void)arguments, (void)extra;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuStreamIsCapturing(CUstream stream, int *status)

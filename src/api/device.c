@@ -11,7 +11,7 @@
 #include <string.h>
 #include "api/api.h"
 #include "cuda/nvml.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "ledger/snapshot.h"
 #include "platform/card.h"
 #include "platform/log.h"
@@ -148,6 +148,7 @@ enum cubudget_error cubudget_device_count(unsigned *count)
     enum cubudget_error error = api_start(&driver);
     if (error != CUBUDGET_OK)
         return error;
+    gate_pass(); /* measured to answer in any state */
     CUresult result = driver->cuDeviceGetCount(&seen);
     if (result != CUDA_SUCCESS)
         return api_fail_cuda(result, "cuDeviceGetCount");
@@ -225,8 +226,12 @@ enum cubudget_error cubudget_device_info(struct cubudget_device device, struct c
     if (info == NULL || info->size < sizeof info->size)
         return api_fail(CUBUDGET_ERROR_INVALID, "info is NULL, or its size is not set");
     enum cubudget_error error = api_start(&driver);
-    if (error == CUBUDGET_OK)
+    if (error == CUBUDGET_OK) {
+        bool entered = gate_enter();
         error = info_fill(driver, device.ordinal, &seen);
+        if (entered)
+            gate_leave();
+    }
     if (error != CUBUDGET_OK)
         return error;
     size_t size = info->size < sizeof seen ? info->size : sizeof seen;
@@ -275,25 +280,37 @@ enum cubudget_error cubudget_device_open(int ordinal, const struct cubudget_requ
     return error;
 }
 
+/* The ordinal of the device with that uuid; -1: CUDA shows none. */
+static int ordinal_find(const struct driver *driver, const uint8_t wanted[LEDGER_UUID_BYTES])
+{
+    bool entered = gate_enter();
+    int count = 0, found = -1;
+    (void)driver->cuDeviceGetCount(&count);
+    for (int ordinal = 0; ordinal < count && found < 0; ordinal++) {
+        CUdevice handle;
+        CUuuid seen;
+        if (driver->cuDeviceGet(&handle, ordinal) == CUDA_SUCCESS && uuid_ask(driver, handle, &seen) == CUDA_SUCCESS &&
+            memcmp(seen.bytes, wanted, LEDGER_UUID_BYTES) == 0)
+            found = ordinal;
+    }
+    if (entered)
+        gate_leave();
+    return found;
+}
+
 enum cubudget_error cubudget_device_open_uuid(const char *uuid, const struct cubudget_requirements *required,
                                               struct cubudget_device *device)
 {
     const struct driver *driver;
     uint8_t wanted[LEDGER_UUID_BYTES];
-    int count = 0;
     if (uuid == NULL || device == NULL || !uuid_read(uuid, wanted))
         return api_fail(CUBUDGET_ERROR_INVALID, "'%s' is no uuid; write GPU- and 32 hexadecimal digits",
                         uuid != NULL ? uuid : "NULL");
     enum cubudget_error error = api_start(&driver);
     if (error != CUBUDGET_OK)
         return error;
-    (void)driver->cuDeviceGetCount(&count);
-    for (int ordinal = 0; ordinal < count; ordinal++) {
-        CUdevice handle;
-        CUuuid seen;
-        if (driver->cuDeviceGet(&handle, ordinal) == CUDA_SUCCESS && uuid_ask(driver, handle, &seen) == CUDA_SUCCESS &&
-            memcmp(seen.bytes, wanted, sizeof wanted) == 0)
-            return cubudget_device_open(ordinal, required, device);
-    }
+    int ordinal = ordinal_find(driver, wanted);
+    if (ordinal >= 0)
+        return cubudget_device_open(ordinal, required, device);
     return api_fail(CUBUDGET_ERROR_NO_DEVICE, "CUDA shows this process no device '%s'", uuid);
 }

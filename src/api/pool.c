@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include "api/api.h"
 #include "evict/agent.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 
 enum { POOLS_MAX = 256, BUFFERS_FIRST = 64 };
 
@@ -256,7 +256,10 @@ enum cubudget_error cubudget_pool_create(struct cubudget_device device, uint64_t
     enum cubudget_error error = api_start(&driver);
     if (error != CUBUDGET_OK)
         return error;
+    bool entered = gate_enter();
     CUresult result = driver->cuDeviceGet(&ordinal, device.ordinal);
+    if (entered)
+        gate_leave();
     if (result != CUDA_SUCCESS)
         return result == CUDA_ERROR_INVALID_DEVICE
                    ? api_fail(CUBUDGET_ERROR_NO_DEVICE, "CUDA shows this process no device %d", device.ordinal)

@@ -458,6 +458,16 @@ typedef struct CUipcMemHandle_st {
     char reserved[64];
 } CUipcMemHandle;
 
+typedef struct CUipcEventHandle_st {
+    char reserved[64];
+} CUipcEventHandle;
+
+/* Passed by value, never looked into: its size and alignment say where it travels. */
+typedef struct CUeglFrame_st {
+    void *planes[3];
+    unsigned words[9];
+} CUeglFrame;
+
 typedef struct CUmemPoolPtrExportData_st {
     unsigned char reserved[64];
 } CUmemPoolPtrExportData;
@@ -509,6 +519,7 @@ _Static_assert(sizeof(CUDA_MEMCPY3D_PEER) == 200, "CUDA ABI");
 _Static_assert(sizeof(CUlaunchConfig) == 56, "CUDA ABI");
 _Static_assert(sizeof(CUmemAllocationProp) == 32 && offsetof(CUmemAllocationProp, location) == 8, "CUDA ABI");
 _Static_assert(sizeof(CUmulticastObjectProp) == 32, "CUDA ABI");
+_Static_assert(sizeof(CUipcEventHandle) == 64 && sizeof(CUeglFrame) == 64, "CUDA ABI");
 _Static_assert(sizeof(CUipcMemHandle) == 64 && sizeof(CUmemPoolPtrExportData) == 64, "CUDA ABI");
 _Static_assert(sizeof(CUDA_EXTERNAL_MEMORY_HANDLE_DESC) == 104, "CUDA ABI");
 _Static_assert(sizeof(CUDA_EXTERNAL_MEMORY_BUFFER_DESC) == 88, "CUDA ABI");

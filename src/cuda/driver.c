@@ -43,7 +43,9 @@ static void entries_find(struct driver *driver, void *handle)
     dlsym_function *find = dlsym_real();
     /* void * to function pointer through memory: the way POSIX defines dlsym for. */
 #define WRAP(symbol, class, parameters) *(void **)(void *)&driver->symbol = find(handle, #symbol);
-#define CALL(symbol, class, parameters) *(void **)(void *)&driver->symbol = find(handle, #symbol);
+#define PASS(symbol, class, parameters) *(void **)(void *)&driver->symbol = find(handle, #symbol);
+#define SAFE(symbol, class, parameters) *(void **)(void *)&driver->symbol = find(handle, #symbol);
+#define BARE(symbol, class)             *(void **)(void *)&driver->symbol = find(handle, #symbol);
 #include "interpose/hooks.def"
     (void)dlerror(); /* names that an old driver lacks: not an error of the program's */
     (void)object_range_find((uintptr_t)driver->cuInit, &driver->first, &driver->last);
@@ -74,6 +76,11 @@ const struct driver *driver_load(void)
         (void)dlerror();
     errno = before;
     return driver_bound();
+}
+
+bool driver_holds_code(const struct driver *driver, const void *address)
+{
+    return driver_holds(driver, address) && object_is_code(address);
 }
 
 bool driver_owns_caller(const void *address)

@@ -21,7 +21,9 @@
 /* Entry points that this driver is too old to have are NULL. */
 struct driver {
 #define WRAP(symbol, class, parameters) CUresult(*symbol) parameters;
-#define CALL(symbol, class, parameters) CUresult(*symbol) parameters;
+#define PASS(symbol, class, parameters) CUresult(*symbol) parameters;
+#define SAFE(symbol, class, parameters) CUresult(*symbol) parameters;
+#define BARE(symbol, class)             CUresult (*symbol)(void);
 #include "interpose/hooks.def"
     uintptr_t first, last; /* addresses of the driver's object: first <= address < last */
 };
@@ -46,6 +48,9 @@ static inline bool driver_holds(const struct driver *driver, const void *address
 {
     return (uintptr_t)address >= driver->first && (uintptr_t)address < driver->last;
 }
+
+/* Whether it is a function's there, and not a variable's. The loader's own lock is taken for the moment. */
+bool driver_holds_code(const struct driver *driver, const void *address);
 
 /* Whether an address lies in a driver's object (a file named libcuda.so...); binds that driver where none is bound. */
 bool driver_owns(const void *address);

@@ -40,6 +40,29 @@ bool object_range_find(uintptr_t address, uintptr_t *first, uintptr_t *last)
     return true;
 }
 
+static int code_visit(struct dl_phdr_info *object, size_t bytes, void *context)
+{
+    uintptr_t address = (uintptr_t)context;
+    (void)bytes;
+    for (unsigned i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+        uintptr_t start = object->dlpi_addr + segment->p_vaddr;
+        if (segment->p_type == PT_LOAD && (segment->p_flags & PF_X) != 0 && address >= start &&
+            address < start + segment->p_memsz)
+            return 1;
+    }
+    return 0;
+}
+
+bool object_is_code(const void *address)
+{
+    union {
+        const void *address;
+        void *context;
+    } passed = {.address = address}; /* looked at as a number only */
+    return dl_iterate_phdr(code_visit, passed.context) != 0;
+}
+
 const char *object_path(const void *address, const char *stem)
 {
     Dl_info info;

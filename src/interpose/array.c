@@ -3,7 +3,7 @@
 
 #include "account/account.h"
 #include "account/array_cost.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 
 /* The arguments of the five functions that make one, each with its own descriptor. */

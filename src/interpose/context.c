@@ -4,7 +4,7 @@
 #include "account/account.h"
 #include "account/pools.h"
 #include "evict/agent.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 
 /* --- making ------------------------------------------------------------------------------------------------------------ */
@@ -27,10 +27,12 @@ static CUresult context_make(const struct making *making, making_call *call, boo
     struct context_charge charge;
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (making->context == NULL || !gate_enter()) /* the driver is to refuse it, whether the budget is full or not */
+    if (!gate_enter())
         return call(driver, making);
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
-    if (context_begin(driver, making->device, primary, &charge)) {
+    if (making->context == NULL) /* the driver is to refuse it, whether the budget is full or not */
+        result = call(driver, making);
+    else if (context_begin(driver, making->device, primary, &charge)) {
         result = call(driver, making);
         context_end(&charge, result, result == CUDA_SUCCESS ? *making->context : NULL, primary);
         if (result == CUDA_SUCCESS && account_is_attached())
@@ -191,8 +193,11 @@ CUresult cuCtxAttach(CUcontext *context, unsigned int flags)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuCtxAttach == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return driver->cuCtxAttach(context, flags);
     CUresult result = driver->cuCtxAttach(context, flags);
-    if (result == CUDA_SUCCESS && !gate_is_inside())
+    if (result == CUDA_SUCCESS)
         (void)context_use(*context, +1);
+    gate_leave();
     return result;
 }

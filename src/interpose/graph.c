@@ -6,7 +6,7 @@
 
 #include "account/account.h"
 #include "account/pools.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 
 /* --- instantiating ------------------------------------------------------------------------------------------------------ */
@@ -29,15 +29,15 @@ static CUresult instantiate(CUgraphExec *instance, const struct making *making, 
     struct graph_call charge = {.any = false};
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (instance == NULL || !gate_enter())
+    if (!gate_enter())
         return call(driver, instance, making);
-    bool uploads = (making->flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) != 0;
+    bool uploads = instance != NULL && (making->flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) != 0;
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
     if (!uploads || graph_begin(driver, NULL, making->graph, &charge)) {
         result = call(driver, instance, making);
         if (uploads)
             graph_end(driver, &charge, result);
-        if (result == CUDA_SUCCESS)
+        if (result == CUDA_SUCCESS && instance != NULL)
             graph_instantiated(driver, making->graph, *instance, uploads);
     }
     gate_leave();
@@ -126,10 +126,12 @@ static CUresult launch(const struct driver *driver, launch_call *real, CUgraphEx
     struct graph_call charge;
     if (real == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (!graphs_allocate() || !gate_enter())
+    if (!gate_enter())
         return real(instance, stream);
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
-    if (graph_begin(driver, instance, NULL, &charge)) {
+    if (!graphs_allocate())
+        result = real(instance, stream);
+    else if (graph_begin(driver, instance, NULL, &charge)) {
         result = real(instance, stream);
         graph_end(driver, &charge, result);
     }
@@ -169,11 +171,12 @@ CUresult cuGraphExecDestroy(CUgraphExec instance)
     struct graph_ending ending;
     if (driver == NULL || driver->cuGraphExecDestroy == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (gate_is_inside())
+    if (!gate_enter())
         return driver->cuGraphExecDestroy(instance);
     graph_ending_begin(instance, &ending);
     CUresult result = driver->cuGraphExecDestroy(instance);
     graph_ending_end(&ending, result == CUDA_SUCCESS);
+    gate_leave();
     return result;
 }
 
@@ -182,12 +185,13 @@ CUresult cuDeviceGraphMemTrim(CUdevice device)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuDeviceGraphMemTrim == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
+    bool outermost = gate_enter();
     account_leaving(+1);
     CUresult result = driver->cuDeviceGraphMemTrim(device);
-    if (gate_enter()) {
+    if (outermost)
         graphs_trimmed(driver, device);
-        gate_leave();
-    }
     account_leaving(-1);
+    if (outermost)
+        gate_leave();
     return result;
 }

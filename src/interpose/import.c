@@ -6,7 +6,7 @@
 
 #include <string.h>
 #include "account/handles.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 
 enum { FABRIC_BYTES = 64 };
@@ -121,11 +121,14 @@ CUresult cuExternalMemoryGetMappedBuffer(CUdeviceptr *buffer, CUexternalMemory e
 
 /* --- what only comes by an address ----------------------------------------------------------------------------------------- */
 
-/* After a call that made another's memory visible at *pointer. */
-static CUresult address_came(CUresult result, const CUdeviceptr *pointer)
+/* After a call that made another's memory visible at *pointer; `outermost` is what gate_enter said before it. */
+static CUresult address_came(bool outermost, CUresult result, const CUdeviceptr *pointer)
 {
-    if (result == CUDA_SUCCESS && pointer != NULL && !gate_is_inside())
+    if (!outermost)
+        return result;
+    if (result == CUDA_SUCCESS && pointer != NULL)
         account_imported(*pointer);
+    gate_leave();
     return result;
 }
 
@@ -134,7 +137,8 @@ CUresult cuIpcOpenMemHandle(CUdeviceptr *pointer, CUipcMemHandle handle, unsigne
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuIpcOpenMemHandle == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    return address_came(driver->cuIpcOpenMemHandle(pointer, handle, flags), pointer);
+    bool outermost = gate_enter();
+    return address_came(outermost, driver->cuIpcOpenMemHandle(pointer, handle, flags), pointer);
 }
 
 CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *pointer, CUipcMemHandle handle, unsigned int flags)
@@ -142,7 +146,8 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *pointer, CUipcMemHandle handle, unsi
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuIpcOpenMemHandle_v2 == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    return address_came(driver->cuIpcOpenMemHandle_v2(pointer, handle, flags), pointer);
+    bool outermost = gate_enter();
+    return address_came(outermost, driver->cuIpcOpenMemHandle_v2(pointer, handle, flags), pointer);
 }
 
 CUresult cuMemPoolImportPointer(CUdeviceptr *pointer, CUmemoryPool pool, CUmemPoolPtrExportData *shared)
@@ -150,7 +155,8 @@ CUresult cuMemPoolImportPointer(CUdeviceptr *pointer, CUmemoryPool pool, CUmemPo
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuMemPoolImportPointer == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    return address_came(driver->cuMemPoolImportPointer(pointer, pool, shared), pointer);
+    bool outermost = gate_enter();
+    return address_came(outermost, driver->cuMemPoolImportPointer(pointer, pool, shared), pointer);
 }
 
 CUresult cuGraphicsResourceGetMappedPointer_v2(CUdeviceptr *pointer, size_t *bytes, CUgraphicsResource resource)
@@ -158,5 +164,6 @@ CUresult cuGraphicsResourceGetMappedPointer_v2(CUdeviceptr *pointer, size_t *byt
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuGraphicsResourceGetMappedPointer_v2 == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    return address_came(driver->cuGraphicsResourceGetMappedPointer_v2(pointer, bytes, resource), pointer);
+    bool outermost = gate_enter();
+    return address_came(outermost, driver->cuGraphicsResourceGetMappedPointer_v2(pointer, bytes, resource), pointer);
 }

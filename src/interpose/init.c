@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "account/account.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 #include "platform/log.h"
 
@@ -63,9 +63,9 @@ CUresult cuInit(unsigned int flags)
         log_die(EXIT_NO_DEVICE, "the program calls CUDA and libcuda.so.1 cannot be loaded; install the NVIDIA driver");
     if (driver == NULL)
         return CUDA_ERROR_NO_DEVICE;
-    CUresult result = driver->cuInit(flags);
     if (!gate_enter())
-        return result;
+        return driver->cuInit(flags);
+    CUresult result = driver->cuInit(flags);
     driver_judge(driver, result);
     if (result == CUDA_SUCCESS)
         result = budget_begin(driver);

@@ -3,7 +3,7 @@
 
 #include "account/account.h"
 #include "evict/agent.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 
 #define GREEN_BYTES (6ULL << 20) /* the first in a primary context, on an H100; further ones took 4 MiB */

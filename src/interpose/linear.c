@@ -3,7 +3,7 @@
 
 #include "account/account.h"
 #include "account/pools.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 
 #define PITCH_BYTES 512 /* rows are padded to it: measured, 1001 bytes become 1024 */
@@ -32,10 +32,12 @@ static inline __attribute__((always_inline)) CUresult allocate(enum ledger_kind 
     bool passes;
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (request->misses_place || !gate_enter()) /* the driver is to refuse it, whether the budget is full or not */
+    if (!gate_enter())
         return call(driver, request);
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
-    if (account_ask(driver, kind, linear_cost(predicted(request)), &charge, &passes)) {
+    if (request->misses_place) /* the driver is to refuse it, whether the budget is full or not */
+        result = call(driver, request);
+    else if (account_ask(driver, kind, linear_cost(predicted(request)), &charge, &passes)) {
         result = call(driver, request);
         if (result == CUDA_SUCCESS)
             account_record(&charge, *request->pointer, actual(request));

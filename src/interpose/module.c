@@ -6,7 +6,7 @@
 
 #include "account/account.h"
 #include "account/image_cost.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 
 /* --- modules -------------------------------------------------------------------------------------------------------------- */

@@ -11,7 +11,7 @@
 #include "cuda/driver.h"
 #include "cuda/nvml.h"
 #include "cuda/nvml_library.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 #include "interpose/resolve.h"
 
@@ -56,7 +56,7 @@ void *nvml_dlsym(void *handle, const char *name, const void *caller)
 static bool view_of(nvmlDevice_t device, uint64_t *free_bytes, uint64_t *total_bytes)
 {
     CUuuid uuid;
-    return account_is_attached() && !gate_is_inside() && nvml_device_uuid(device, &uuid) &&
+    return account_is_attached() && nvml_device_uuid(device, &uuid) &&
            account_view_uuid(&uuid, free_bytes, total_bytes);
 }
 
@@ -73,8 +73,12 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory)
         return NVML_ERROR_LIBRARY_NOT_FOUND;
     if (nvml->nvmlDeviceGetMemoryInfo == NULL)
         return NVML_ERROR_FUNCTION_NOT_FOUND;
+    if (!gate_enter())
+        return nvml->nvmlDeviceGetMemoryInfo(device, memory);
     nvmlReturn_t result = nvml->nvmlDeviceGetMemoryInfo(device, memory);
-    if (result != NVML_SUCCESS || !view_of(device, &free_seen, &total_seen))
+    bool seen = result == NVML_SUCCESS && view_of(device, &free_seen, &total_seen);
+    gate_leave();
+    if (!seen)
         return result;
     memory->total = least(memory->total, total_seen);
     memory->free = least(memory->free, free_seen);
@@ -91,8 +95,12 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *me
         return NVML_ERROR_LIBRARY_NOT_FOUND;
     if (nvml->nvmlDeviceGetMemoryInfo_v2 == NULL)
         return NVML_ERROR_FUNCTION_NOT_FOUND;
+    if (!gate_enter())
+        return nvml->nvmlDeviceGetMemoryInfo_v2(device, memory);
     nvmlReturn_t result = nvml->nvmlDeviceGetMemoryInfo_v2(device, memory);
-    if (result != NVML_SUCCESS || !view_of(device, &free_seen, &total_seen))
+    bool seen = result == NVML_SUCCESS && view_of(device, &free_seen, &total_seen);
+    gate_leave();
+    if (!seen)
         return result;
     memory->total = least(memory->total, total_seen);
     memory->free = least(memory->free, free_seen);

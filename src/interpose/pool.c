@@ -3,7 +3,7 @@
 
 #include "account/account.h"
 #include "account/pools.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 
 /* --- allocating -------------------------------------------------------------------------------------------------------- */
@@ -155,9 +155,14 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties)
     CUmemoryPool made;
     if (driver == NULL || driver->cuMemPoolCreate == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (pool == NULL || properties == NULL || !gate_enter())
+    if (!gate_enter())
         return driver->cuMemPoolCreate(pool, properties);
-    CUresult result = driver->cuMemPoolCreate(&made, properties);
+    bool refused = pool == NULL || properties == NULL; /* by the driver */
+    CUresult result = driver->cuMemPoolCreate(refused ? pool : &made, properties);
+    if (refused) {
+        gate_leave();
+        return result;
+    }
     if (result == CUDA_SUCCESS && !pool_learn(made, properties->location.type, properties->location.id)) {
         (void)driver->cuMemPoolDestroy(made);
         result = CUDA_ERROR_OUT_OF_MEMORY;
@@ -203,13 +208,14 @@ CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t bytes)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuMemPoolTrimTo == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
+    bool outermost = gate_enter();
     account_leaving(+1);
     CUresult result = driver->cuMemPoolTrimTo(pool, bytes);
-    if (pools_hold() && gate_enter()) {
+    if (outermost && pools_hold())
         pools_correct(driver);
-        gate_leave();
-    }
     account_leaving(-1);
+    if (outermost)
+        gate_leave();
     return result;
 }
 
@@ -219,18 +225,25 @@ CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *pool, void *handle, in
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuMemPoolImportFromShareableHandle == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return driver->cuMemPoolImportFromShareableHandle(pool, handle, type, flags);
     CUresult result = driver->cuMemPoolImportFromShareableHandle(pool, handle, type, flags);
-    if (result == CUDA_SUCCESS && !gate_is_inside())
+    if (result == CUDA_SUCCESS)
         (void)pool_learn(*pool, CU_MEM_LOCATION_TYPE_NONE, 0);
+    gate_leave();
     return result;
 }
 
 /* --- pools that are there already ------------------------------------------------------------------------------------------ */
 
-static CUresult pool_told(CUresult result, const CUmemoryPool *pool, int location_type, int location_id)
+/* After a call that told of a pool; `outermost` is what gate_enter said before it. */
+static CUresult pool_told(bool outermost, CUresult result, const CUmemoryPool *pool, const CUmemLocation *location)
 {
-    if (result == CUDA_SUCCESS && pool != NULL && !gate_is_inside())
-        (void)pool_learn(*pool, location_type, location_id);
+    if (!outermost)
+        return result;
+    if (result == CUDA_SUCCESS && pool != NULL && location != NULL)
+        (void)pool_learn(*pool, location->type, location->id);
+    gate_leave();
     return result;
 }
 
@@ -239,7 +252,9 @@ CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice device)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuDeviceGetDefaultMemPool == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    return pool_told(driver->cuDeviceGetDefaultMemPool(pool, device), pool, CU_MEM_LOCATION_TYPE_DEVICE, device);
+    CUmemLocation location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device};
+    bool outermost = gate_enter();
+    return pool_told(outermost, driver->cuDeviceGetDefaultMemPool(pool, device), pool, &location);
 }
 
 CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device)
@@ -247,7 +262,9 @@ CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuDeviceGetMemPool == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    return pool_told(driver->cuDeviceGetMemPool(pool, device), pool, CU_MEM_LOCATION_TYPE_DEVICE, device);
+    CUmemLocation location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device};
+    bool outermost = gate_enter();
+    return pool_told(outermost, driver->cuDeviceGetMemPool(pool, device), pool, &location);
 }
 
 CUresult cuMemGetDefaultMemPool(CUmemoryPool *pool, CUmemLocation *location, int type)
@@ -255,8 +272,8 @@ CUresult cuMemGetDefaultMemPool(CUmemoryPool *pool, CUmemLocation *location, int
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuMemGetDefaultMemPool == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    CUresult result = driver->cuMemGetDefaultMemPool(pool, location, type);
-    return location == NULL ? result : pool_told(result, pool, location->type, location->id);
+    bool outermost = gate_enter();
+    return pool_told(outermost, driver->cuMemGetDefaultMemPool(pool, location, type), pool, location);
 }
 
 CUresult cuMemGetMemPool(CUmemoryPool *pool, CUmemLocation *location, int type)
@@ -264,6 +281,6 @@ CUresult cuMemGetMemPool(CUmemoryPool *pool, CUmemLocation *location, int type)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuMemGetMemPool == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    CUresult result = driver->cuMemGetMemPool(pool, location, type);
-    return location == NULL ? result : pool_told(result, pool, location->type, location->id);
+    bool outermost = gate_enter();
+    return pool_told(outermost, driver->cuMemGetMemPool(pool, location, type), pool, location);
 }

@@ -12,11 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 #include "account/account.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "platform/card.h"
 #include "platform/log.h"
-
-__thread bool gate_inside;
 
 #ifdef ENABLE_SIMULATOR
 #define REMEDY "; cubudget run --simulate tries it without one"

@@ -5,7 +5,7 @@
 #include "config.h"
 
 #include "account/account.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 
 /* The view of the device that is current on this thread. */
@@ -27,8 +27,12 @@ CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
     uint64_t free_seen, total_seen;
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return driver->cuMemGetInfo_v2(free_bytes, total_bytes);
     CUresult result = driver->cuMemGetInfo_v2(free_bytes, total_bytes);
-    if (result != CUDA_SUCCESS || gate_is_inside() || !view_of_current(driver, &free_seen, &total_seen))
+    bool seen = result == CUDA_SUCCESS && view_of_current(driver, &free_seen, &total_seen);
+    gate_leave();
+    if (!seen)
         return result;
     if (free_bytes != NULL) /* processes outside the ledger may have taken more of the card than the budget leaves */
         *free_bytes = least(*free_bytes, free_seen);
@@ -44,8 +48,12 @@ CUresult cuMemGetInfo(unsigned int *free_bytes, unsigned int *total_bytes)
     uint64_t free_seen, total_seen;
     if (driver == NULL || driver->cuMemGetInfo == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return driver->cuMemGetInfo(free_bytes, total_bytes);
     CUresult result = driver->cuMemGetInfo(free_bytes, total_bytes);
-    if (result != CUDA_SUCCESS || gate_is_inside() || !view_of_current(driver, &free_seen, &total_seen))
+    bool seen = result == CUDA_SUCCESS && view_of_current(driver, &free_seen, &total_seen);
+    gate_leave();
+    if (!seen)
         return result;
     if (free_bytes != NULL)
         *free_bytes = (unsigned int)least(*free_bytes, free_seen);
@@ -60,8 +68,12 @@ CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device)
     uint64_t free_seen, total_seen;
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return driver->cuDeviceTotalMem_v2(bytes, device);
     CUresult result = driver->cuDeviceTotalMem_v2(bytes, device);
-    if (result == CUDA_SUCCESS && bytes != NULL && !gate_is_inside() && account_view(device, &free_seen, &total_seen))
+    bool seen = result == CUDA_SUCCESS && bytes != NULL && account_view(device, &free_seen, &total_seen);
+    gate_leave();
+    if (seen)
         *bytes = least(*bytes, total_seen);
     return result;
 }
@@ -72,8 +84,12 @@ CUresult cuDeviceTotalMem(unsigned int *bytes, CUdevice device)
     uint64_t free_seen, total_seen;
     if (driver == NULL || driver->cuDeviceTotalMem == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return driver->cuDeviceTotalMem(bytes, device);
     CUresult result = driver->cuDeviceTotalMem(bytes, device);
-    if (result == CUDA_SUCCESS && bytes != NULL && !gate_is_inside() && account_view(device, &free_seen, &total_seen))
+    bool seen = result == CUDA_SUCCESS && bytes != NULL && account_view(device, &free_seen, &total_seen);
+    gate_leave();
+    if (seen)
         *bytes = (unsigned int)least(*bytes, total_seen);
     return result;
 }

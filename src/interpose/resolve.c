@@ -1,6 +1,6 @@
 /*
- * Names and pointers: which of the driver's functions have a wrapper, found by name (dlsym) and by the identity of
- * the real pointer (cuGetProcAddress). Tables are made once from hooks.def; lookups are lock-free and safe from any thread.
+ * Names and pointers: what stands for each of the driver's functions, found by name (dlsym) and by the identity of
+ * the real pointer (cuGetProcAddress): a wrapper, or a thunk where hooks.def does not know it. Tables are made once from hooks.def; lookups are lock-free and safe from any thread.
  */
 #include "config.h"
 
@@ -9,19 +9,26 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
-#include "interpose/gate.h"
+#include "cuda/object.h"
 #include "interpose/hooks.h"
 #include "interpose/resolve.h"
+#include "interpose/thunk.h"
+#include "platform/gate.h"
 
 struct hook {
     const char *name;
     void (*wrapper)(void);
     size_t entry; /* offset of the real pointer in struct driver */
+    bool passive; /* it only passes the gate */
 };
 
 /* In the order of strcmp, as hooks.def is. */
 static const struct hook hooks[] = {
-#define WRAP(symbol, class, parameters) {#symbol, (void (*)(void))symbol, offsetof(struct driver, symbol)},
+#define HOOK(symbol, is_passive)        {#symbol, (void (*)(void))symbol, offsetof(struct driver, symbol), is_passive},
+#define WRAP(symbol, class, parameters) HOOK(symbol, false)
+#define PASS(symbol, class, parameters) HOOK(symbol, true)
+#define SAFE(symbol, class, parameters) HOOK(symbol, true)
+#define BARE(symbol, class)             HOOK(symbol, true)
 #include "interpose/hooks.def"
 };
 enum { HOOKS = sizeof hooks / sizeof *hooks };
@@ -35,7 +42,7 @@ static void *wrapper_of(const struct hook *hook)
 
 /* --- by pointer ----------------------------------------------------------------------------------------------------- */
 
-enum { BUCKET_BITS = 9, BUCKETS = 1 << BUCKET_BITS }; /* a power of two, so sparse that a miss looks once */
+enum { BUCKET_BITS = 12, BUCKETS = 1 << BUCKET_BITS }; /* a power of two, so sparse that a miss looks once */
 _Static_assert(BUCKETS >= 4 * HOOKS, "the table of pointers is to stay sparse");
 
 struct pointer_table {
@@ -67,7 +74,10 @@ static const struct pointer_table *pointers_build(const struct driver *driver)
         size_t at = bucket_of(real);
         while (table->buckets[at].real != 0 && table->buckets[at].real != real)
             at = (at + 1) % BUCKETS;
-        table->buckets[at].real = real; /* two names for one function: either wrapper does the same */
+        /* Two names for one function: either wrapper does the same, but for one that has something to do. */
+        if (table->buckets[at].real != 0 && hooks[i].passive)
+            continue;
+        table->buckets[at].real = real;
         table->buckets[at].wrapper = wrapper_of(&hooks[i]);
     }
     if (!atomic_compare_exchange_strong(&pointers, &none, table))
@@ -75,28 +85,57 @@ static const struct pointer_table *pointers_build(const struct driver *driver)
     return atomic_load(&pointers);
 }
 
-void *hook_of_pointer(void *real)
+static const struct pointer_table *pointers_get(void)
 {
     const struct pointer_table *table = atomic_load_explicit(&pointers, memory_order_acquire);
-    if (table == NULL) {
-        int before = errno;
-        const struct driver *driver = driver_get();
-        table = driver != NULL ? pointers_build(driver) : NULL;
-        errno = before;
-        if (table == NULL)
-            return real;
-    }
+    if (table != NULL)
+        return table;
+    int before = errno;
+    const struct driver *driver = driver_get();
+    table = driver != NULL ? pointers_build(driver) : NULL;
+    errno = before;
+    return table;
+}
+
+/* What stands for a real pointer in the table; NULL: nothing. */
+static void *pointer_find(const struct pointer_table *table, const void *real)
+{
     for (size_t at = bucket_of((uintptr_t)real); table->buckets[at].real != 0; at = (at + 1) % BUCKETS)
         if (table->buckets[at].real == (uintptr_t)real)
             return table->buckets[at].wrapper;
-    return real;
+    return NULL;
+}
+
+/* Where our own functions lie. */
+static bool is_ours(const void *address)
+{
+    static _Atomic(uintptr_t) first, last;
+    if (atomic_load_explicit(&last, memory_order_acquire) == 0) {
+        uintptr_t from = 0, to = 1;
+        (void)object_range_find((uintptr_t)hooks[0].wrapper, &from, &to);
+        atomic_store(&first, from);
+        atomic_store(&last, to);
+    }
+    return (uintptr_t)address >= atomic_load(&first) && (uintptr_t)address < atomic_load(&last);
+}
+
+/* What the driver has and the table has not: a function gets a thunk, a variable stays what it is. */
+static void *unknown_substitute(void *found, const char *name)
+{
+    int before = errno;
+    const struct driver *driver = driver_bound();
+    bool function = driver != NULL && driver_holds_code(driver, found);
+    errno = before;
+    return function ? thunk_for(found, name) : found;
 }
 
 /* --- by name -------------------------------------------------------------------------------------------------------- */
 
+/* Those of the libraries above it go on in small letters (cuda..., cublas...); cudbg... are a debugger's. */
 BEFORE_SANITIZERS static bool name_may_be_drivers(const char *name)
 {
-    return name != NULL && name[0] == 'c' && name[1] == 'u';
+    return name != NULL && name[0] == 'c' && name[1] == 'u' &&
+           ((name[2] >= 'A' && name[2] <= 'Z') || (name[2] == 'd' && name[3] == 'b' && name[4] == 'g'));
 }
 
 BEFORE_SANITIZERS static bool name_may_be_nvmls(const char *name)
@@ -122,18 +161,20 @@ static const struct hook *hook_find(const char *name)
     return NULL;
 }
 
-/* A name was found under a real handle: the wrapper, where it has one and what was found is the driver's. A plugin's own
- * function of that name stays what it is, and so does what another preload put in front of the driver. A driver that asks
- * (a loader in front of another libcuda does) gets its own, or it would call us and we it, for ever. */
+/* A name was found under a real handle: the wrapper, where what was found is the driver's. A plugin's own function of that name
+ * stays what it is, and so does what another preload put in front of the driver. A driver that asks (a loader in front of
+ * another libcuda does) gets its own, or it would call us and we it, for ever. */
 static void *found_substitute(void *found, const char *name, const void *caller)
 {
-    const struct hook *hook = hook_find(name);
-    if (hook == NULL || found == wrapper_of(hook))
+    if (is_ours(found))
         return found;
     int before = errno;
     bool substitute = driver_owns(found) && !driver_owns_caller(caller);
     errno = before;
-    return substitute ? wrapper_of(hook) : found;
+    if (!substitute)
+        return found;
+    const struct hook *hook = hook_find(name);
+    return hook != NULL ? wrapper_of(hook) : unknown_substitute(found, name);
 }
 
 /* dlsym with a real handle for a name that begins as the driver's do. Once the driver is bound the pointer alone says what
@@ -146,7 +187,11 @@ static void *dlsym_substituting(void *handle, const char *name, const void *call
     const struct driver *driver = driver_bound();
     if (driver == NULL || !driver_holds(driver, found))
         return found_substitute(found, name, caller);
-    return driver_holds(driver, caller) ? found : hook_of_pointer(found);
+    if (driver_holds(driver, caller))
+        return found;
+    const struct pointer_table *table = pointers_get();
+    void *wrapper = table != NULL ? pointer_find(table, found) : NULL;
+    return wrapper != NULL ? wrapper : unknown_substitute(found, name);
 }
 
 BEFORE_SANITIZERS void *dlsym_route(void *handle, const char *name)
@@ -154,7 +199,7 @@ BEFORE_SANITIZERS void *dlsym_route(void *handle, const char *name)
     bool drivers = name_may_be_drivers(name);
     void *address;
     /* RTLD_NEXT and RTLD_DEFAULT look at who calls, so they get the call as it came; our exports answer by themselves. */
-    if (handle != RTLD_NEXT && handle != RTLD_DEFAULT && (drivers || name_may_be_nvmls(name)) && !gate_is_inside()) {
+    if (handle != RTLD_NEXT && handle != RTLD_DEFAULT && (drivers || name_may_be_nvmls(name))) {
         void *(*target)(void *, const char *, const void *) = drivers ? dlsym_substituting : nvml_dlsym;
         memcpy(&address, &target, sizeof address);
     } else {
@@ -166,14 +211,28 @@ BEFORE_SANITIZERS void *dlsym_route(void *handle, const char *name)
 
 /* --- cuGetProcAddress ------------------------------------------------------------------------------------------------- */
 
+/* Whatever the driver hands out so is a function, wherever it lies. */
+static void *answer_substitute(void *real, const char *name)
+{
+    const struct pointer_table *table = pointers_get();
+    void *wrapper = table != NULL ? pointer_find(table, real) : NULL;
+    if (wrapper != NULL)
+        return wrapper;
+    int before = errno;
+    bool ours = is_ours(real);
+    errno = before;
+    return ours ? real : thunk_for(real, name);
+}
+
 CUresult cuGetProcAddress(const char *symbol, void **function, int version, uint64_t flags)
 {
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuGetProcAddress == NULL)
         return CUDA_ERROR_NOT_FOUND;
+    gate_pass(); /* measured to answer whatever the state */
     CUresult result = driver->cuGetProcAddress(symbol, function, version, flags);
     if (result == CUDA_SUCCESS && function != NULL && *function != NULL)
-        *function = hook_of_pointer(*function);
+        *function = answer_substitute(*function, symbol);
     return result;
 }
 
@@ -183,8 +242,9 @@ CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, u
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuGetProcAddress_v2 == NULL)
         return CUDA_ERROR_NOT_FOUND;
+    gate_pass();
     CUresult result = driver->cuGetProcAddress_v2(symbol, function, version, flags, status);
     if (result == CUDA_SUCCESS && function != NULL && *function != NULL)
-        *function = hook_of_pointer(*function);
+        *function = answer_substitute(*function, symbol);
     return result;
 }

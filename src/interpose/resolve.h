@@ -6,9 +6,6 @@
  * dlsym, which ignores the third, or ours. Called by dlsym.S alone. */
 void *dlsym_route(void *handle, const char *name);
 
-/* The wrapper that stands for a real entry point; the pointer itself where none does. */
-void *hook_of_pointer(void *real);
-
 /* dlsym with a real handle for a name that begins as NVML's do. Called by resolve.c alone. */
 void *nvml_dlsym(void *handle, const char *name, const void *caller);
 

@@ -6,26 +6,31 @@
 
 #include "account/account.h"
 #include "account/pools.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 
-static inline bool synchronise_begin(void)
+struct synchronising {
+    bool outermost, pools;
+};
+
+static inline struct synchronising synchronise_begin(void)
 {
-    bool pools = pools_hold();
-    if (__builtin_expect(pools, 0))
+    struct synchronising begun = {.outermost = gate_enter()};
+    begun.pools = pools_hold();
+    if (__builtin_expect(begun.pools, 0))
         account_leaving(+1);
-    return pools;
+    return begun;
 }
 
-static inline CUresult synchronised(const struct driver *driver, bool pools, CUresult result)
+static inline CUresult synchronised(const struct driver *driver, struct synchronising begun, CUresult result)
 {
-    if (__builtin_expect(pools, 0)) {
-        if (gate_enter()) {
+    if (__builtin_expect(begun.pools, 0)) {
+        if (begun.outermost)
             pools_correct(driver);
-            gate_leave();
-        }
         account_leaving(-1);
     }
+    if (begun.outermost)
+        gate_leave();
     return result;
 }
 
@@ -34,8 +39,8 @@ CUresult cuStreamSynchronize(CUstream stream)
     const struct driver *driver = driver_get();
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    bool pools = synchronise_begin();
-    return synchronised(driver, pools, driver->cuStreamSynchronize(stream));
+    struct synchronising begun = synchronise_begin();
+    return synchronised(driver, begun, driver->cuStreamSynchronize(stream));
 }
 
 CUresult cuStreamSynchronize_ptsz(CUstream stream)
@@ -43,8 +48,8 @@ CUresult cuStreamSynchronize_ptsz(CUstream stream)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuStreamSynchronize_ptsz == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    bool pools = synchronise_begin();
-    return synchronised(driver, pools, driver->cuStreamSynchronize_ptsz(stream));
+    struct synchronising begun = synchronise_begin();
+    return synchronised(driver, begun, driver->cuStreamSynchronize_ptsz(stream));
 }
 
 CUresult cuCtxSynchronize(void)
@@ -52,8 +57,8 @@ CUresult cuCtxSynchronize(void)
     const struct driver *driver = driver_get();
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    bool pools = synchronise_begin();
-    return synchronised(driver, pools, driver->cuCtxSynchronize());
+    struct synchronising begun = synchronise_begin();
+    return synchronised(driver, begun, driver->cuCtxSynchronize());
 }
 
 /* Some callers (Numba) know only the older prototype; what they leave in the register goes through as it is. */
@@ -62,8 +67,8 @@ CUresult cuCtxSynchronize_v2(CUcontext context)
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuCtxSynchronize_v2 == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    bool pools = synchronise_begin();
-    return synchronised(driver, pools, driver->cuCtxSynchronize_v2(context));
+    struct synchronising begun = synchronise_begin();
+    return synchronised(driver, begun, driver->cuCtxSynchronize_v2(context));
 }
 
 CUresult cuEventSynchronize(CUevent event)
@@ -71,6 +76,6 @@ CUresult cuEventSynchronize(CUevent event)
     const struct driver *driver = driver_get();
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
-    bool pools = synchronise_begin();
-    return synchronised(driver, pools, driver->cuEventSynchronize(event));
+    struct synchronising begun = synchronise_begin();
+    return synchronised(driver, begun, driver->cuEventSynchronize(event));
 }

@@ -6,7 +6,7 @@
 
 #include "account/handles.h"
 #include "evict/agent.h"
-#include "interpose/gate.h"
+#include "platform/gate.h"
 #include "interpose/hooks.h"
 
 static CUresult create_charged(const struct driver *driver, CUmemGenericAllocationHandle *handle, size_t bytes,
@@ -112,8 +112,11 @@ CUresult cuMulticastCreate(CUmemGenericAllocationHandle *handle, const CUmultica
     const struct driver *driver = driver_get();
     if (driver == NULL || driver->cuMulticastCreate == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gate_enter())
+        return driver->cuMulticastCreate(handle, prop);
     CUresult result = driver->cuMulticastCreate(handle, prop);
-    if (result == CUDA_SUCCESS && !gate_is_inside())
+    if (result == CUDA_SUCCESS)
         handle_forget(*handle);
+    gate_leave();
     return result;
 }

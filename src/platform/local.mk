@@ -4,6 +4,7 @@ platform_sources = \
     src/platform/card.c src/platform/card.h \
     src/platform/env.c src/platform/env.h \
     src/platform/futex.c src/platform/futex.h \
+    src/platform/gate.c src/platform/gate.h \
     src/platform/liveness.c src/platform/liveness.h \
     src/platform/log.c src/platform/log.h \
     src/platform/shm.c src/platform/shm.h \

@@ -21,25 +21,12 @@
 #define PIECE_BYTES (20 * MIB)
 #define IMAGE       ".version 8.0 .target sm_90 .address_size 64 .global .align 4 .b8 big[67108864];"
 
-/* Every function that has a type in the table of hooks, and the few others that scenes need. */
-#define OTHERS(F)                                                                                                      \
-    F(cuCtxSetCurrent, (CUcontext))                                                                                    \
-    F(cuStreamCreate, (CUstream *, unsigned))                                                                          \
-    F(cuEventCreate, (CUevent *, unsigned))                                                                            \
-    F(cuEventRecord, (CUevent, CUstream))                                                                              \
-    F(cuGraphCreate, (CUgraph *, unsigned))                                                                            \
-    F(cuGraphAddMemAllocNode, (CUgraphNode *, CUgraph, const CUgraphNode *, size_t, CUDA_MEM_ALLOC_NODE_PARAMS *))     \
-    F(cuMemAddressReserve, (CUdeviceptr *, size_t, size_t, CUdeviceptr, unsigned long long))                           \
-    F(cuDeviceGetDevResource, (CUdevice, CUdevResource *, int))                                                        \
-    F(cuDevResourceGenerateDesc, (CUdevResourceDesc *, CUdevResource *, unsigned))
-
+/* Every function that has a type in the table of hooks. */
 static struct {
 #define WRAP(name, class, parameters) CUresult(*name) parameters;
-#define CALL(name, class, parameters) CUresult(*name) parameters;
+#define PASS(name, class, parameters) CUresult(*name) parameters;
+#define SAFE(name, class, parameters) CUresult(*name) parameters;
 #include "interpose/hooks.def"
-#define F(name, parameters) CUresult(*name) parameters;
-    OTHERS(F)
-#undef F
 } driver;
 
 /* What the calls work on, and where they write. */
@@ -496,11 +483,9 @@ static void driver_load(void)
     if (!handle)
         exit(2);
 #define WRAP(symbol, class, parameters) *(void **)&driver.symbol = dlsym(handle, #symbol);
-#define CALL(symbol, class, parameters) *(void **)&driver.symbol = dlsym(handle, #symbol);
+#define PASS(symbol, class, parameters) *(void **)&driver.symbol = dlsym(handle, #symbol);
+#define SAFE(symbol, class, parameters) *(void **)&driver.symbol = dlsym(handle, #symbol);
 #include "interpose/hooks.def"
-#define F(name, parameters) *(void **)&driver.name = dlsym(handle, #name);
-    OTHERS(F)
-#undef F
 }
 
 static void answer(CUresult result)

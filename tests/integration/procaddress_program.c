@@ -124,7 +124,11 @@ static void every_version_and_flag_is_caught(void)
     check(asked("cuMemFreeAsync", 11020, CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) !=
               asked("cuMemFreeAsync", 11020, CU_GET_PROC_ADDRESS_DEFAULT),
           "cuMemFreeAsync per thread is another");
-    check(lies_in(asked("cuCtxGetCurrent", 4000, 0), "libcuda"), "what is not intercepted is the driver's own");
+    check(lies_in(asked("cuCtxGetCurrent", 4000, 0), "libcubudget"), "what is safe at any time passes the gate too");
+    check(lies_in(asked("cuStreamQuery", 2000, 0), "libcubudget"), "and so does what only passes it");
+    check(asked("cuCtxGetCurrent", 4000, 0) == dlsym(driver, "cuCtxGetCurrent") &&
+              asked("cuStreamQuery", 2000, 0) == dlsym(driver, "cuStreamQuery"),
+          "both are the same function by either route");
 }
 
 static void strange_questions_get_the_drivers_answers(void)

@@ -15,6 +15,7 @@ ledger_tests = \
     tests/unit/test_device \
     tests/unit/test_env \
     tests/unit/test_biased_lock \
+    tests/unit/test_gate \
     tests/unit/test_futex \
     tests/unit/test_ledger_open \
     tests/unit/test_liveness \
@@ -40,6 +41,9 @@ tests_unit_test_device_LDADD = $(scene_libs)
 tests_unit_test_env_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_env_CFLAGS = $(scene_cflags)
 tests_unit_test_env_LDADD = $(scene_libs)
+tests_unit_test_gate_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_gate_CFLAGS = $(scene_cflags)
+tests_unit_test_gate_LDADD = $(scene_libs)
 tests_unit_test_biased_lock_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_biased_lock_CFLAGS = $(scene_cflags)
 tests_unit_test_biased_lock_LDADD = $(scene_libs)
