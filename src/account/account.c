@@ -439,7 +439,11 @@ static void view_take(struct account *account, const struct account_device *devi
     struct ledger_view view;
     biased_lock_take(&account->books);
     unsigned row = purse_row(purse_here(account, 0));
-    ledger_view(account->ledger, device->index, account->row[row].claim.slot, &view);
+    /* Who does not wait asks nobody to leave, either. */
+    if (account_settings.wait_ms == 0)
+        ledger_view(account->ledger, device->index, account->row[row].claim.slot, &view);
+    else
+        ledger_view_evictable(account->ledger, device->index, account->row[row].claim.slot, own_leader(account), &view);
     biased_lock_give(&account->books);
     *free_bytes = view.free_bytes;
     *total_bytes = view.total_bytes;

@@ -1,5 +1,6 @@
 /*
  * May a request go to the driver? Called by books.c and contexts.c under the books' lock.
+ * What does not fit and could, if others left the card or freed something, waits in line (waiting.c).
  *
  * One look of the ledger's protocol nearly always decides. What does not fit is looked at again after the dead were reaped;
  * where the bytes of the dying would make it fit, it waits until the card has them back (some 200 ms). Where only others'
@@ -9,8 +10,10 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <time.h>
 #include "account/state.h"
+#include "platform/gate.h"
 #include "platform/log.h"
 #include "platform/size.h"
 #include "platform/testpoint.h"
@@ -30,7 +33,7 @@ struct patience {
     bool reaped, dying; /* dying: at the last reaping there were rows whose bytes come free by themselves */
 };
 
-static uint64_t now_ms(void)
+uint64_t now_ms(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
@@ -97,15 +100,22 @@ static bool patience_wait(struct patience *patience, struct ledger *ledger, enum
 
 /* The first refusal of a process is worth a line to everybody; later ones to who wants to know. */
 static void refusal_say(const struct account *account, unsigned purse, uint64_t bytes, enum ledger_verdict verdict,
-                        const struct ledger_room *room)
+                        const struct ledger_room *room, const struct wait_end *end)
 {
     static _Atomic(bool) said;
     const char *slot = account->slot[purse_row(purse)];
     unsigned device = purse_device(purse);
-    char asked[SIZE_TEXT_BYTES], used[SIZE_TEXT_BYTES], bound[SIZE_TEXT_BYTES];
+    char asked[SIZE_TEXT_BYTES], used[SIZE_TEXT_BYTES], bound[SIZE_TEXT_BYTES], waited[48] = "";
     enum log_level level = atomic_exchange_explicit(&said, true, memory_order_relaxed) ? LOG_INFO : LOG_WARN;
     (void)size_format(bytes, asked, sizeof asked);
-    if (verdict == LEDGER_OVER_LIMIT)
+    if (end->waited_ms >= 1000)
+        (void)snprintf(waited, sizeof waited, " after waiting for %u s", (unsigned)(end->waited_ms / 1000));
+    if (verdict == LEDGER_IN_LINE)
+        log_line(level,
+                 "slot '%s' asked for %s of device %u and is refused%s: others wait for room there and were first "
+                 "(cubudget dump shows who)",
+                 slot, asked, device, waited);
+    else if (verdict == LEDGER_OVER_LIMIT)
         log_line(
             level,
             "slot '%s' asked for %s of device %u and is refused: it holds %s of its limit of %s (cubudget dump shows "
@@ -114,38 +124,52 @@ static void refusal_say(const struct account *account, unsigned purse, uint64_t 
             size_format(room->limit_bytes, bound, sizeof bound));
     else
         log_line(level,
-                 "slot '%s' asked for %s of device %u and is refused: %s of the budget of %s are taken or reserved "
+                 "slot '%s' asked for %s of device %u and is refused%s: %s of the budget of %s are taken or reserved "
                  "(cubudget dump "
                  "shows by whom)",
-                 slot, asked, device,
+                 slot, asked, device, waited,
                  size_format(room->committed_bytes + room->reserved_bytes + room->bid_bytes, used, sizeof used),
                  size_format(room->budget_bytes, bound, sizeof bound));
 }
 
-/* One look, where no other thread's bid stands in the same cell. */
-static enum ledger_verdict bid_look(struct account *account, unsigned purse, struct ledger_bid *bid,
-                                    struct ledger_room *room)
+enum ledger_verdict bid_look(struct account *account, unsigned purse, struct ledger_bid *bid, struct ledger_room *room)
 {
     struct account_row *row = &account->row[purse_row(purse)];
     if (row->bidding && !bid->standing)
         return LEDGER_CONTENDED;
     bid->row = row->claim.row; /* a move to another ledger changes both; it leaves standing bids alone */
     bid->slot = row->claim.slot;
+    bid->leader = own_leader(account);
     bid->device = account->device[purse_device(purse)].index;
     enum ledger_verdict verdict = ledger_bid_look(account->ledger, bid, room);
     row->bidding = bid->standing;
     return verdict;
 }
 
-static __attribute__((noinline)) bool admit_slowly(struct account *account, unsigned purse, struct ledger_bid *bid,
-                                                   enum ledger_verdict verdict, struct ledger_room *room)
+void bid_drop(struct account *account, unsigned purse, struct ledger_bid *bid)
+{
+    if (!bid->standing)
+        return;
+    ledger_bid_withdraw(account->ledger, bid);
+    account->row[purse_row(purse)].bidding = false;
+}
+
+/* Looks again for as long as what is in the way goes by itself within moments: others' bids, the bytes of the dying. */
+static enum ledger_verdict moments_wait(struct account *account, unsigned purse, struct ledger_bid *bid,
+                                        enum ledger_verdict verdict, struct ledger_room *room)
 {
     struct patience patience = {.started_ms = now_ms(), .nap_us = NAP_FIRST_US};
-    int before = errno;
-    while (verdict != LEDGER_FITS) {
+    while (verdict != LEDGER_FITS && verdict != LEDGER_IN_LINE) {
         struct ledger *ledger = account->ledger;
         biased_lock_give(&account->books);
+        gate_outside_begin(); /* it sleeps: its process can leave the card meanwhile */
         bool again = patience_wait(&patience, ledger, verdict, room, bid->bytes);
+        if (gate_is_closed()) { /* who is away for long may not stand in others' way with a bid */
+            biased_lock_take(&account->books);
+            bid_drop(account, purse, bid);
+            biased_lock_give(&account->books);
+        }
+        gate_outside_end();
         biased_lock_take(&account->books);
         if (!again)
             break;
@@ -153,14 +177,39 @@ static __attribute__((noinline)) bool admit_slowly(struct account *account, unsi
             bid->ticket = LEDGER_NO_TICKET;
         verdict = bid_look(account, purse, bid, room);
     }
+    bid_drop(account, purse, bid);
+    return verdict;
+}
+
+static void refusal_note(struct account *account, unsigned purse, uint64_t bytes, const struct wait_end *end)
+{
+    struct ledger_event_record event = {
+        .kind = LEDGER_EVENT_REFUSE,
+        .row = (int)account->row[purse_row(purse)].claim.row,
+        .slot = (int)account->row[purse_row(purse)].claim.slot,
+        .other = -1,
+        .device = (int)account->device[purse_device(purse)].index,
+        .bytes = bytes,
+        .duration_ns = end->waited_ms * 1000000,
+        .why = end->why,
+    };
+    books_count(account, purse, LEDGER_COUNT_REFUSAL);
+    ledger_event_add(account->ledger, &event);
+}
+
+static __attribute__((noinline)) bool admit_slowly(struct account *account, unsigned purse, struct ledger_bid *bid,
+                                                   enum ledger_verdict verdict, struct ledger_room *room)
+{
+    struct wait_end end = {.why = LEDGER_WHY_NONE};
+    int before = errno;
+    verdict = moments_wait(account, purse, bid, verdict, room);
+    if (verdict != LEDGER_FITS)
+        verdict = line_wait(account, purse, bid, verdict, room, &end);
     if (verdict != LEDGER_FITS) {
-        if (bid->standing) {
-            ledger_bid_withdraw(account->ledger, bid);
-            account->row[purse_row(purse)].bidding = false;
-        }
-        books_count(account, purse, LEDGER_COUNT_REFUSAL);
+        bid_drop(account, purse, bid);
+        refusal_note(account, purse, bid->bytes, &end);
         biased_lock_give(&account->books);
-        refusal_say(account, purse, bid->bytes, verdict, room);
+        refusal_say(account, purse, bid->bytes, verdict, room, &end);
         biased_lock_take(&account->books);
     }
     errno = before;
@@ -169,7 +218,7 @@ static __attribute__((noinline)) bool admit_slowly(struct account *account, unsi
 
 bool admit(struct account *account, unsigned purse, uint64_t bytes)
 {
-    struct ledger_bid bid = {.bytes = bytes, .ticket = LEDGER_NO_TICKET};
+    struct ledger_bid bid = {.bytes = bytes, .ticket = LEDGER_NO_TICKET, .line_ticket = LEDGER_NO_TICKET};
     struct ledger_room room;
     room.budget_bytes = 0;
     enum ledger_verdict verdict = bid_look(account, purse, &bid, &room);
@@ -186,11 +235,8 @@ bool admit(struct account *account, unsigned purse, uint64_t bytes)
 
 bool admit_at_once(struct account *account, unsigned purse, uint64_t bytes)
 {
-    struct ledger_bid bid = {.bytes = bytes, .ticket = LEDGER_NO_TICKET};
+    struct ledger_bid bid = {.bytes = bytes, .ticket = LEDGER_NO_TICKET, .line_ticket = LEDGER_NO_TICKET};
     enum ledger_verdict verdict = bid_look(account, purse, &bid, NULL);
-    if (bid.standing) {
-        ledger_bid_withdraw(account->ledger, &bid);
-        account->row[purse_row(purse)].bidding = false;
-    }
+    bid_drop(account, purse, &bid);
     return verdict == LEDGER_FITS;
 }

@@ -25,7 +25,7 @@
 /* This process's ledger and its first row; false: unattached. The ledger stays mapped until the move after next; the agent alone moves. */
 bool account_own(struct ledger **ledger, unsigned *row);
 
-/* A thread of this process wants it on the card: for gate_set_arrival. Any thread, no lock, keeps errno. */
+/* A thread of this process wants it on the card: for gate_set_arrival. Any thread that does not hold the books, keeps errno. */
 void account_want(void);
 
 /* Why this process cannot be evicted now: memory that the driver cannot move (managed, shared by IPC), a slot that is never evicted, eviction

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include "account/pools.h"
 #include "account/state.h"
+#include "ledger/process.h"
 #include "platform/log.h"
 #include "platform/size.h"
 
@@ -59,8 +60,11 @@ static bool charges_move(struct account *account, const struct opening *opening,
         ledger_counts_copy(before, claims[row].row, opening->ledger, opening->claim[row].row);
         account->row[row].claim = opening->claim[row];
     }
+    ledger_process_copy(before, claims[0].row, opening->ledger, opening->claim[0].row);
+    account->absence.ticket = LEDGER_NO_TICKET; /* the old line's */
     account->ledger = opening->ledger;
     biased_lock_give(&account->books);
+    ledger_process_want_carry(before, claims[0].row, opening->ledger, opening->claim[0].row);
     for (unsigned row = 0; row < rows; row++)
         ledger_row_release(before, &claims[row]);
     ledger_drop(account->ledger_before);

@@ -8,6 +8,7 @@ account_sources = \
     src/account/books.c \
     src/account/contexts.c \
     src/account/drift.c \
+    src/account/evicted.c src/account/evicted.h \
     src/account/follow.c \
     src/account/image_cost.c src/account/image_cost.h \
     src/account/implicit.c \
@@ -15,10 +16,12 @@ account_sources = \
     src/account/graphs.c \
     src/account/handles.c src/account/handles.h \
     src/account/overhead.c \
+    src/account/policy.c src/account/policy.h \
     src/account/pools.c src/account/pools.h \
     src/account/reservoir.c src/account/reservoir.h \
     src/account/slots.c \
-    src/account/state.h
+    src/account/state.h \
+    src/account/waiting.c
 
 noinst_LTLIBRARIES += libaccount.la
 libaccount_la_SOURCES = $(account_sources)

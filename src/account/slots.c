@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "account/state.h"
+#include "ledger/process.h"
 #include "platform/log.h"
 
 enum { PUSHES_MAX = 32 };
@@ -65,6 +66,8 @@ int slots_claim(const struct account *account, struct opening *opening)
     while (result == 0 && opening->rows < account->rows) {
         result = slot_row_claim(opening->ledger, account->slot[opening->rows], account->command,
                                 &opening->claim[opening->rows], &opening->fault);
+        if (result == 0)
+            ledger_lead(opening->ledger, opening->claim[opening->rows].row, opening->claim[0].row);
         opening->rows += result == 0;
     }
     return result;
@@ -87,6 +90,8 @@ static int row_add(struct account *account, const char *name, struct account_fau
         }
     }
     biased_lock_take(&account->books);
+    if (claim.held)
+        ledger_lead(account->ledger, claim.row, own_leader(account));
     memcpy(account->slot[account->rows], name, strlen(name) + 1);
     account->row[account->rows++].claim = claim;
     biased_lock_give(&account->books);

@@ -13,7 +13,9 @@
 #include "account/allocmap.h"
 #include "account/handles.h"
 #include "account/reservoir.h"
+#include "ledger/events.h"
 #include "ledger/ledger.h"
+#include "ledger/residents.h"
 #include "platform/biased_lock.h"
 #include "platform/futex.h"
 
@@ -80,6 +82,25 @@ struct implicit {
     unsigned rest, wait;            /* ticks between readings, and until the next */
 };
 
+/* What this process waits in line for: one thread at a time stands there for it, or its agent. */
+struct in_line {
+    bool taken;      /* by a thread */
+    unsigned device; /* its number here, for which the thread waits */
+    uint64_t bytes, ticket, since_ms, deadline_ms;
+    struct { /* what was refused last after waiting */
+        uint64_t bytes, at_ms;
+        unsigned purse;
+    } refused;
+};
+
+/* What a process that is off the card needs to come back: evicted.c. */
+struct absence {
+    uint64_t footprint_bytes[LEDGER_DEVICES]; /* by this process's number of the device */
+    uint64_t charged_bytes[LEDGER_DEVICES];   /* of it, granted for the restore that is under way */
+    uint64_t ticket, wanted_ms;               /* its place in line; since when */
+    bool charged;
+};
+
 struct account {
     _Atomic(uint32_t) attached;
     struct biased_lock books;
@@ -104,6 +125,9 @@ struct account {
     struct handles handles;
     struct implicit implicit;
     bool foreign; /* memory of others was imported; never false again */
+    struct in_line in_line;
+    struct absence absence;
+    struct ledger_resident residents[LEDGER_ROWS]; /* what who chooses victims looks at */
     uint32_t next_owner;
     uint64_t next_aside; /* numbers of charges whose handle is being ended */
     uint32_t ending;     /* the owner that the driver may be ending just now; OWNER_NONE: none */
@@ -192,6 +216,57 @@ bool admit(struct account *account, unsigned purse, uint64_t bytes);
 
 /* The same, but what does not fit at once is not granted, and is not a refusal. */
 bool admit_at_once(struct account *account, unsigned purse, uint64_t bytes);
+
+/* --- waiting.c ------------------------------------------------------------------------------------------------------- */
+
+/* A look at a bid by the rules of one process: where another thread's bid stands in the same cell it is LEDGER_CONTENDED. Under `books`. */
+enum ledger_verdict bid_look(struct account *account, unsigned purse, struct ledger_bid *bid, struct ledger_room *room);
+
+/* Takes a bid back that stands. Under `books`. */
+void bid_drop(struct account *account, unsigned purse, struct ledger_bid *bid);
+
+/* What did not fit waits in line, asking others to leave the card, until it is granted, cannot be, or its time is over; why it then was
+ * refused, and how long it waited. Called with `books` held and returns with it held; gives it up while it sleeps. */
+struct wait_end {
+    enum ledger_why why;
+    uint64_t waited_ms;
+};
+enum ledger_verdict line_wait(struct account *account, unsigned purse, struct ledger_bid *bid,
+                              enum ledger_verdict verdict, struct ledger_room *room, struct wait_end *end);
+
+/* The first row of this process. Under `books`. */
+static inline unsigned own_leader(const struct account *account)
+{
+    return account->row[0].claim.row;
+}
+
+/* Those who were asked to leave, for one request. */
+enum { ASKED_MOST = 64 };
+struct asked {
+    unsigned count;
+    struct {
+        unsigned row;
+        uint32_t word;
+        uint64_t at_ms;
+    } who[ASKED_MOST];
+};
+
+/* Asks who has to leave so that `missing_bytes` of a device (the ledger's index) come free, for whoever has that ticket. Until when it is worth
+ * waiting for that; 0: there is nobody to wait for. Under `books`. */
+struct wish {
+    unsigned device, slot;
+    uint64_t missing_bytes, ticket, now_ms;
+};
+uint64_t victims_ask(struct account *account, const struct wish *wish, struct asked *asked);
+
+/* Takes back what nobody has begun to follow. Under `books`. */
+void victims_spare(struct account *account, struct asked *asked);
+
+/* What is missing of a device for `bytes` more, by what a look saw. */
+uint64_t room_missing(const struct ledger_room *room, uint64_t bytes);
+
+/* Milliseconds of CLOCK_MONOTONIC. */
+uint64_t now_ms(void);
 
 /* --- books.c ------------------------------------------------------------------------------------------------------- */
 

@@ -180,7 +180,8 @@ static enum judgement look_judge(const struct ledger *ledger, const struct ledge
 {
     struct need device, slot;
     uint64_t reserved = need_of(ledger, asker, look, &device, &slot);
-    uint64_t budget = layout_budget(ledger, asker->device), limit = layout_limit(ledger, asker->slot);
+    uint64_t budget = layout_budget(ledger, asker->device);
+    uint64_t limit = asker->restores ? LEDGER_NO_LIMIT : layout_limit(ledger, asker->slot);
     if (__builtin_expect(device.all <= budget && slot.all <= limit, 1))
         return FITS;
     if (room != NULL)
@@ -281,7 +282,8 @@ static inline bool bid_grant_quickly(struct ledger *ledger, struct ledger_cell *
             overflow |= __builtin_add_overflow(own, committed, &own);
     }
     TESTPOINT("bid.looked");
-    if (overflow || all > layout_budget(ledger, bid->device) || own > layout_limit(ledger, bid->slot))
+    if (overflow || all > layout_budget(ledger, bid->device) ||
+        (own > layout_limit(ledger, bid->slot) && !bid->restores))
         return false;
     bid_commit(ledger, &cells[bid->row], bid, all, own);
     return true;
@@ -379,6 +381,9 @@ enum ledger_verdict ledger_bid_look(struct ledger *ledger, struct ledger_bid *bi
 {
     if (bid->device >= LEDGER_DEVICES || bid->row >= LEDGER_ROWS || bid->slot >= LEDGER_SLOTS)
         return LEDGER_OVER_BUDGET;
+    if (__builtin_expect(line_stands(ledger, bid->device), 0) && bid->line_ticket != 0 && !bid->standing &&
+        ledger_line_is_behind(ledger, bid->device, bid->leader, bid->line_ticket, clock_monotonic_full_ms()))
+        return LEDGER_IN_LINE;
     bool has_rivals = bid->ticket != LEDGER_NO_TICKET;
     if (!bid->standing && !has_rivals) {
         struct ledger_cell *cells = layout_cell(ledger, bid->device, 0);
@@ -482,6 +487,8 @@ void ledger_kind_add(struct ledger *ledger, unsigned row, unsigned device, enum 
 
 _Static_assert(offsetof(struct ledger_counts, frees) == 8 * LEDGER_COUNT_FREE &&
                    offsetof(struct ledger_counts, refusals) == 8 * LEDGER_COUNT_REFUSAL &&
+                   offsetof(struct ledger_counts, evictions) == 8 * LEDGER_COUNT_EVICTION &&
+                   offsetof(struct ledger_counts, restores) == 8 * LEDGER_COUNT_RESTORE &&
                    offsetof(struct ledger_counts, waits) == 8 * LEDGER_COUNT_WAIT,
                "events are numbered as their counts lie");
 

@@ -92,10 +92,16 @@ static inline void pressure_touch(struct ledger *ledger, unsigned device)
         ledger_pressure_publish(ledger, device);
 }
 
+/* Whether somebody may be waiting for room of a device: nearly always nobody is, and it costs a load. */
+static inline bool line_stands(const struct ledger *ledger, unsigned device)
+{
+    return atomic_load_explicit(&layout_device(ledger, device)->waiting, memory_order_relaxed) != 0;
+}
+
 /* Room may have come free. Who begins to wait just now, and is not seen yet, looks again by himself within milliseconds. */
 static inline void room_touch(struct ledger *ledger, unsigned device)
 {
-    if (__builtin_expect(atomic_load_explicit(&layout_device(ledger, device)->waiting, memory_order_relaxed) != 0, 0))
+    if (__builtin_expect(line_stands(ledger, device), 0))
         ledger_room_tell(ledger, device);
 }
 
@@ -141,6 +147,14 @@ static inline uint32_t clock_monotonic_ms(void)
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+}
+
+/* Not modulo 2^32. */
+static inline uint64_t clock_monotonic_full_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static inline uint64_t clock_realtime_ns(clockid_t clock)

@@ -159,6 +159,7 @@ enum ledger_verdict {
     LEDGER_OVER_BUDGET, /* refused by what is committed (and reserved); the bid is gone */
     LEDGER_OVER_LIMIT,  /* refused by the slot's own limit; the bid is gone */
     LEDGER_CONTENDED,   /* only others' bids are in the way: look again */
+    LEDGER_IN_LINE,     /* somebody waits who was there first (line.h); nothing was published */
 };
 
 /* A request under way. Set device, row, slot, bytes; ticket = LEDGER_NO_TICKET; standing = false. */
@@ -167,6 +168,10 @@ struct ledger_bid {
     uint64_t bytes;
     uint64_t ticket;
     bool standing; /* published, between two looks */
+    bool restores; /* what was granted before comes back: the slot's limit does not bind it */
+    /* Its place in line; LEDGER_NO_TICKET: behind all who wait, 0: before them. And its process's first row, which is not in its own way. */
+    uint64_t line_ticket;
+    unsigned leader;
 };
 
 /* What a look saw, in bytes, for messages and decisions. */
@@ -220,7 +225,8 @@ struct ledger_held {
 };
 struct ledger_held ledger_held(const struct ledger *ledger, unsigned row, unsigned device);
 
-/* Copies all that a row holds of a device, its display account too, to another ledger's row, unasked. Owner of both. */
+/* Copies all that a row holds of a device, on the card or evicted, its display account too, to another ledger's row, unasked. Owner of
+ * both. */
 void ledger_row_copy(const struct ledger *from, unsigned from_row, unsigned from_device, struct ledger *to,
                      unsigned to_row, unsigned to_device);
 
@@ -240,16 +246,23 @@ enum ledger_event {
     LEDGER_COUNT_ALLOCATION = 0,
     LEDGER_COUNT_FREE = 1,
     LEDGER_COUNT_REFUSAL = 2,
+    LEDGER_COUNT_EVICTION = 3,
+    LEDGER_COUNT_RESTORE = 4,
     LEDGER_COUNT_WAIT = 5,
 }; /* as they lie in struct ledger_counts */
 void ledger_count(struct ledger *ledger, unsigned row, enum ledger_event event); /* Owner. */
 
-/* What slot `slot` could be granted now without waiting, of its limit and of the device's budget; and both. */
+/* What slot `slot` could be granted now, of its limit and of the device's budget; and both. */
 struct ledger_view {
     uint64_t free_bytes;
     uint64_t total_bytes; /* the slot's limit, or the budget where there is none or it is higher */
 };
 void ledger_view(struct ledger *ledger, unsigned device, unsigned slot, struct ledger_view *view);
+
+/* The same with what others hold that can be moved out of the way: all that evictable processes but that of row `leader` hold, down to
+ * their slots' reserves. */
+void ledger_view_evictable(struct ledger *ledger, unsigned device, unsigned slot, unsigned leader,
+                           struct ledger_view *view);
 
 /* Least cost of a context seen on a device: keeps the smaller. 0: none seen yet. */
 uint64_t ledger_context_cost(struct ledger *ledger, unsigned device);

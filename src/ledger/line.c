@@ -74,7 +74,7 @@ bool ledger_line_is_behind(struct ledger *ledger, unsigned device, unsigned row,
 {
     uint64_t oldest = ticket;
     int head = -1;
-    if (atomic_load_explicit(&layout_device(ledger, device)->waiting, memory_order_relaxed) == 0)
+    if (!line_stands(ledger, device))
         return false;
     for (unsigned other = 0; other < layout_rows_high(ledger); other++) {
         uint64_t its;

@@ -12,6 +12,7 @@ ledger_sources = \
     src/ledger/pressure.c \
     src/ledger/process.c src/ledger/process.h \
     src/ledger/reap.c \
+    src/ledger/residents.c src/ledger/residents.h \
     src/ledger/row.c \
     src/ledger/plan.c src/ledger/plan.h \
     src/ledger/slot.c \

@@ -31,6 +31,10 @@ void ledger_row_copy(const struct ledger *from, unsigned from_row, unsigned from
     /* In flight before committed, as in a grant (charge.c). */
     atomic_store_explicit(&layout_cell(to, to_device, to_row)->in_flight_bytes, in_flight, memory_order_release);
     ledger_commit_unasked(to, to_row, to_device, ledger_committed(from, from_row, from_device));
+    atomic_store_explicit(
+        &layout_cell(to, to_device, to_row)->evicted_bytes,
+        atomic_load_explicit(&layout_cell(from, from_device, from_row)->evicted_bytes, memory_order_relaxed),
+        memory_order_release);
     for (unsigned kind = 0; kind < LEDGER_KIND_COUNT; kind++) {
         uint64_t bytes = atomic_load_explicit(&kinds->bytes[kind], memory_order_relaxed);
         ledger_kind_add(to, to_row, to_device, (enum ledger_kind)kind, (int64_t)bytes);

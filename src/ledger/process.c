@@ -248,3 +248,34 @@ void ledger_restore_unlock(int descriptor)
     (void)fcntl(descriptor, F_OFD_SETLK, &whole);
     (void)close(descriptor);
 }
+
+/* --- to another ledger ---------------------------------------------------------------------------------------------------- */
+
+static void value_copy(const ledger_word *from, ledger_word *to)
+{
+    atomic_store_explicit(to, value_of(from), memory_order_relaxed);
+}
+
+void ledger_process_copy(const struct ledger *from, unsigned from_row, struct ledger *to, unsigned to_row)
+{
+    const struct ledger_row *source = layout_row(from, from_row);
+    struct ledger_row *target = layout_row(to, to_row);
+    uint32_t word = ledger_process_word(from, from_row);
+    enum ledger_process_state state = process_word_state(word);
+    if (state != LEDGER_PROCESS_NO_AGENT && state != LEDGER_PROCESS_EVICTED)
+        state = LEDGER_PROCESS_RUNNING;
+    value_copy(&source->resident_ms, &target->resident_ms);
+    value_copy(&source->referenced_ms, &target->referenced_ms);
+    value_copy(&source->declined_ms, &target->declined_ms);
+    value_copy(&source->host_bytes, &target->host_bytes);
+    value_copy(&source->state_since_ns, &target->state_since_ns);
+    memcpy(target->reason, source->reason, sizeof target->reason);
+    atomic_store(&target->evictable, atomic_load(&source->evictable));
+    atomic_store(&target->process_state, word_make(state, 0, 0) | (word & LEDGER_PROCESS_WANT));
+}
+
+void ledger_process_want_carry(const struct ledger *from, unsigned from_row, struct ledger *to, unsigned to_row)
+{
+    if (process_word_wants(ledger_process_word(from, from_row)))
+        (void)ledger_process_want(to, to_row);
+}

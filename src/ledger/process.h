@@ -70,6 +70,7 @@ int ledger_process_sleep(struct ledger *ledger, unsigned row, uint32_t word, uin
 /* Notes for who looks for a victim, and for people. Owner. */
 void ledger_resident_note(struct ledger *ledger, unsigned row, uint64_t now_ms);
 void ledger_referenced_note(struct ledger *ledger, unsigned row, uint64_t now_ms);
+/* It was asked and did not leave: by its agent, or by who gave up waiting for a stopped one. */
 void ledger_declined_note(struct ledger *ledger, unsigned row, uint64_t now_ms);
 /* NULL: it can be evicted. Written where it changed. */
 void ledger_evictable_note(struct ledger *ledger, unsigned row, const char *reason);
@@ -97,5 +98,10 @@ uint64_t ledger_promised(const struct ledger *ledger, unsigned device, unsigned 
 /* Takes a device's restore byte: it goes with the process. 0 and a descriptor for ledger_restore_unlock; -EAGAIN: another has it; -errno. */
 int ledger_restore_lock(const struct ledger *ledger, unsigned device, int *descriptor);
 void ledger_restore_unlock(int descriptor);
+
+/* Carries a process's state to its first row in another ledger, where it leaves the old one: EVICTED stays that, anything else is RUNNING,
+ * or NO_AGENT where it had none. Call ledger_process_want_carry once everybody finds the new one. Owner of both. */
+void ledger_process_copy(const struct ledger *from, unsigned from_row, struct ledger *to, unsigned to_row);
+void ledger_process_want_carry(const struct ledger *from, unsigned from_row, struct ledger *to, unsigned to_row);
 
 #endif
