@@ -20,10 +20,11 @@ interpose_sources = \
     src/interpose/resolve.c src/interpose/resolve.h \
     src/interpose/sync.c \
     src/interpose/thunk_entry.S src/interpose/thunk.c src/interpose/thunk.h \
-    src/interpose/vmm.c
+    src/interpose/vmm.c \
+    src/interpose/wrappers.S
 
 preload_ldflags = $(AM_LDFLAGS) -avoid-version -shared -Wl,--version-script=src/interpose/exports.map \
-    -Wl,-Bsymbolic -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete
+    -Wl,-Bsymbolic-functions -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete
 
 lib_LTLIBRARIES += libcubudget.la
 libcubudget_la_SOURCES = $(interpose_sources) $(api_sources)
