@@ -50,6 +50,9 @@ bool account_is_attached(void);
  * notes when it was last at work, which would cost each allocation a look at the clock. */
 void account_tick(void);
 
+/* The part of it that asks neither the driver nor NVML, which the other does as well: for a process that is off the card. */
+void account_tick_ledger(void);
+
 /* --- slots ---------------------------------------------------------------------------------------------------------- */
 
 /* What the calling thread allocates from now on is charged to that slot, in a row of its own, until it pops; it frees what it

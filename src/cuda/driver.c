@@ -38,15 +38,43 @@ BEFORE_SANITIZERS dlsym_function *dlsym_real(void)
 
 /* --- binding -------------------------------------------------------------------------------------------------------- */
 
+/* All names in one piece, and where each begins: a table of pointers is a page for the loader to change in every process. */
+static const struct names {
+#define NAME(symbol)                    char symbol[sizeof #symbol];
+#define WRAP(symbol, class, parameters) NAME(symbol)
+#define PASS(symbol, class, parameters) NAME(symbol)
+#define SAFE(symbol, class, parameters) NAME(symbol)
+#define BARE(symbol, class)             NAME(symbol)
+#include "interpose/hooks.def"
+} names = {
+#define WRAP(symbol, class, parameters) #symbol,
+#define PASS(symbol, class, parameters) #symbol,
+#define SAFE(symbol, class, parameters) #symbol,
+#define BARE(symbol, class)             #symbol,
+#include "interpose/hooks.def"
+};
+_Static_assert(sizeof names <= UINT16_MAX, "places are written in 16 bits");
+
+static const uint16_t name_places[DRIVER_ENTRIES] = {
+#define WRAP(symbol, class, parameters) offsetof(struct names, symbol),
+#define PASS(symbol, class, parameters) offsetof(struct names, symbol),
+#define SAFE(symbol, class, parameters) offsetof(struct names, symbol),
+#define BARE(symbol, class)             offsetof(struct names, symbol),
+#include "interpose/hooks.def"
+};
+
+const char *driver_entry_name(unsigned number)
+{
+    return (const char *)&names + name_places[number];
+}
+
 static void entries_find(struct driver *driver, void *handle)
 {
     dlsym_function *find = dlsym_real();
-    /* void * to function pointer through memory: the way POSIX defines dlsym for. */
-#define WRAP(symbol, class, parameters) *(void **)(void *)&driver->symbol = find(handle, #symbol);
-#define PASS(symbol, class, parameters) *(void **)(void *)&driver->symbol = find(handle, #symbol);
-#define SAFE(symbol, class, parameters) *(void **)(void *)&driver->symbol = find(handle, #symbol);
-#define BARE(symbol, class)             *(void **)(void *)&driver->symbol = find(handle, #symbol);
-#include "interpose/hooks.def"
+    for (unsigned i = 0; i < DRIVER_ENTRIES; i++) {
+        void *found = find(handle, driver_entry_name(i));
+        memcpy((char *)driver + i * sizeof found, &found, sizeof found);
+    }
     (void)dlerror(); /* names that an old driver lacks: not an error of the program's */
     (void)object_range_find((uintptr_t)driver->cuInit, &driver->first, &driver->last);
 }

@@ -28,6 +28,20 @@ struct driver {
     uintptr_t first, last; /* addresses of the driver's object: first <= address < last */
 };
 
+/* The number of each entry point: where it is in the table, and in every other one that hooks.def makes. */
+enum {
+#define WRAP(symbol, class, parameters) DRIVER_##symbol,
+#define PASS(symbol, class, parameters) DRIVER_##symbol,
+#define SAFE(symbol, class, parameters) DRIVER_##symbol,
+#define BARE(symbol, class)             DRIVER_##symbol,
+#include "interpose/hooks.def"
+    DRIVER_ENTRIES
+};
+_Static_assert(offsetof(struct driver, first) == DRIVER_ENTRIES * sizeof(uintptr_t),
+               "the entries, one behind the other");
+
+const char *driver_entry_name(unsigned number);
+
 /* The driver where it is bound already, else NULL. */
 extern _Atomic(const struct driver *) driver_current;
 static inline const struct driver *driver_bound(void)

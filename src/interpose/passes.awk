@@ -21,7 +21,7 @@ BEGIN {
     print "#include \"interpose/hooks.h\""
     print "#include \"platform/gate.h\""
     print ""
-    print "#define COLD __attribute__((noinline, cold))"
+    print "#define COLD __attribute__((noinline))"
 }
 /^PASS\(/ {
     open = index($0, ", (")

@@ -20,12 +20,11 @@ enum { NAME_BYTES = 64, BUCKETS = 4 * THUNK_POOL };
 
 /* The named, in thunk_entry.S's order. */
 static const struct {
-    const char *name;
-    size_t entry; /* of the real pointer in struct driver */
+    uint16_t entry; /* in the driver's table */
     bool safe;
 } named[] = {
-#define SAFE(symbol, class, parameters) {#symbol, offsetof(struct driver, symbol), true},
-#define BARE(symbol, class)             {#symbol, offsetof(struct driver, symbol), false},
+#define SAFE(symbol, class, parameters) {DRIVER_##symbol, true},
+#define BARE(symbol, class)             {DRIVER_##symbol, false},
 #include "interpose/hooks.def"
 };
 _Static_assert(sizeof named / sizeof *named == NAMED, "one number for each");
@@ -114,7 +113,7 @@ static uintptr_t named_real(unsigned number)
     const struct driver *driver = driver_get();
     uintptr_t real = 0;
     if (driver != NULL)
-        memcpy(&real, (const char *)driver + named[number].entry, sizeof real);
+        memcpy(&real, (const char *)driver + named[number].entry * sizeof real, sizeof real);
     return real;
 }
 
@@ -128,7 +127,8 @@ static void unknown_called(unsigned number)
         return;
     }
     if (reasons[number][0] == '\0')
-        (void)snprintf(reasons[number], sizeof reasons[number], "it calls %s, which is not known", named[number].name);
+        (void)snprintf(reasons[number], sizeof reasons[number], "it calls %s, which is not known",
+                       driver_entry_name(named[number].entry));
     unevictable(reasons[number]);
 }
 
