@@ -50,6 +50,9 @@ bool account_is_attached(void);
  * notes when it was last at work, which would cost each allocation a look at the clock. */
 void account_tick(void);
 
+/* The part of it that asks neither the driver nor NVML, which the other does as well: for a process that is off the card. */
+void account_tick_ledger(void);
+
 /* --- slots ---------------------------------------------------------------------------------------------------------- */
 
 /* What the calling thread allocates from now on is charged to that slot, in a row of its own, until it pops; it frees what it
@@ -191,7 +194,8 @@ void measured_abandon(const struct measured_charge *measured);
 /* What the call took, in whole blocks; what was predicted where the card cannot say. Once after each call that succeeded. */
 uint64_t measured_cost(struct measured_charge *measured);
 
-/* Asks for what it took beyond the prediction. False: out of memory; the caller undoes the call, then account_abandon. */
+/* Asks for what it took beyond the prediction, which is on the card already and so cannot be waited for. False: it does not fit now; the caller
+ * undoes the call, then account_abandon. */
 bool measured_extend(struct measured_charge *measured, uint64_t bytes);
 
 /* Remembers what it took under its handle; the free of that (account_freed) or the end of its context credits it. */

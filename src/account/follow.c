@@ -120,22 +120,36 @@ static void follow(struct account *account)
              account_settings.ledger, size_format(moved_bytes, size, sizeof size), account->slot[0]);
 }
 
+static void ledger_tick(struct account *account)
+{
+    if (ledger_is_current(account->ledger) == 0) {
+        claiming_take(account);
+        follow(account);
+        claiming_give(account);
+    }
+    ledger_watch_prune(account->ledger); /* by the one thread that replaces it */
+}
+
+void account_tick_ledger(void)
+{
+    struct account *account = account_get();
+    int before = errno;
+    if (account != NULL)
+        ledger_tick(account);
+    errno = before;
+}
+
 void account_tick(void)
 {
     struct account *account = account_get();
     int before = errno;
     if (account == NULL)
         return;
-    if (ledger_is_current(account->ledger) == 0) {
-        claiming_take(account);
-        follow(account);
-        claiming_give(account);
-    }
+    ledger_tick(account);
     const struct driver *driver = driver_bound();
     if (driver != NULL && pools_hold()) /* what came free at no call that we know of, or where no call comes any more */
         pools_correct(driver);
     implicit_follow(account);
-    ledger_watch_prune(account->ledger); /* by the one thread that replaces it */
     biased_lock_take(&account->books);
     handles_look(account);
     for (unsigned i = 0; i < account->rows; i++)

@@ -8,21 +8,61 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include "account/account.h"
+#include "account/evicted.h"
 #include "evict/agent.h"
+#include "evict/passage.h"
+#include "platform/gate.h"
 #include "platform/log.h"
 
-enum { LOOK_SECONDS = 1, STACK_BYTES = 256 * 1024 };
+enum { TICK_MS = 1000, STACK_BYTES = 256 * 1024 };
 
 static _Atomic(int) owner_pid; /* a forked child has no thread, and finds its parent's id here */
+static struct passage passage;
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void rest(uint64_t milliseconds)
+{
+    struct timespec time = {.tv_sec = (time_t)(milliseconds / 1000), .tv_nsec = (long)(milliseconds % 1000) * 1000000};
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+}
+
+/* What is asked of driver and NVML waits until the process is on the card. */
+static void tick(void)
+{
+    if (passage.out) {
+        account_tick_ledger();
+        return;
+    }
+    account_tick();
+    if (gate_sweep())
+        ledger_referenced_note(passage.ledger, passage.row, now_ms());
+    account_evictable_note(passage.driver);
+}
 
 static void *agent_run(void *argument)
 {
     (void)argument;
-    for (;;) {
-        struct timespec time = {.tv_sec = LOOK_SECONDS};
-        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
-        account_tick();
+    uint64_t due_ms = now_ms() + TICK_MS;
+    while (!passage_is_ended()) {
+        if (!passage_follow(&passage)) {
+            rest(TICK_MS);
+            continue;
+        }
+        bool again;
+        uint32_t word = passage_step(&passage, &again);
+        uint64_t seen_ms = now_ms();
+        if (!again && seen_ms < due_ms)
+            (void)ledger_process_sleep(passage.ledger, passage.row, word, (uint32_t)(due_ms - seen_ms));
+        if (now_ms() < due_ms || passage_is_ended())
+            continue;
+        tick();
+        due_ms = now_ms() + TICK_MS;
     }
     return NULL;
 }
@@ -51,10 +91,16 @@ static int thread_start(void)
 void agent_start(void)
 {
     int before = errno, own = (int)getpid(), seen = atomic_load(&owner_pid);
-    if (seen != own && atomic_compare_exchange_strong(&owner_pid, &seen, own)) {
+    const struct driver *driver = driver_bound();
+    if (driver != NULL && seen != own && atomic_compare_exchange_strong(&owner_pid, &seen, own)) {
+        passage_reset();
+        (void)passage_begin(&passage, driver, &mechanism_checkpoint);
+        gate_set_arrival(passage_arrival);
         int result = thread_start();
         if (result != 0)
-            log_line(LOG_WARN, "no thread can be started (%s): a ledger that is removed will not be noticed",
+            log_line(LOG_WARN,
+                     "no thread can be started (%s): a ledger that is removed will not be noticed, and this process "
+                     "stays on the card",
                      strerror(result));
     }
     errno = before;

@@ -19,26 +19,30 @@ interpose_sources = \
     src/interpose/query.c \
     src/interpose/resolve.c src/interpose/resolve.h \
     src/interpose/sync.c \
-    src/interpose/thunk_entry.S src/interpose/thunk.c src/interpose/thunk.h \
-    src/interpose/vmm.c
+    src/interpose/thunk.h \
+    src/interpose/vmm.c \
+    src/interpose/wrappers.S
 
 preload_ldflags = $(AM_LDFLAGS) -avoid-version -shared -Wl,--version-script=src/interpose/exports.map \
-    -Wl,-Bsymbolic -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete
+    -Wl,-Bsymbolic-functions -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete
+
+# Most of the library and of its variables, and none of it needed to start: linked last, so that the rest lies together.
+noinst_LTLIBRARIES += libpasses.la
+libpasses_la_SOURCES = src/interpose/thunk.c src/interpose/thunk_entry.S
+nodist_libpasses_la_SOURCES = src/interpose/passes.c
 
 lib_LTLIBRARIES += libcubudget.la
 libcubudget_la_SOURCES = $(interpose_sources) $(api_sources)
-nodist_libcubudget_la_SOURCES = src/interpose/passes.c
 libcubudget_la_LDFLAGS = $(preload_ldflags)
-libcubudget_la_LIBADD = libevict.la libaccount.la libledger.la libcudadriver.la libplatform.la
+libcubudget_la_LIBADD = libevict.la libaccount.la libledger.la libcudadriver.la libplatform.la libpasses.la
 EXTRA_libcubudget_la_DEPENDENCIES = src/interpose/exports.map
 
 check_LTLIBRARIES += libcubudget-testpoints.la
 libcubudget_testpoints_la_SOURCES = $(interpose_sources) $(api_sources) src/interpose/testpoint_gate.c
-nodist_libcubudget_testpoints_la_SOURCES = src/interpose/passes.c
 libcubudget_testpoints_la_CPPFLAGS = $(AM_CPPFLAGS) -DCUBUDGET_TESTPOINTS
 libcubudget_testpoints_la_LDFLAGS = $(preload_ldflags) -rpath $(abs_builddir)
 libcubudget_testpoints_la_LIBADD = libevict.la libaccount_testpoints.la libledger_testpoints.la libcudadriver.la \
-    libplatform_testpoints.la
+    libplatform_testpoints.la libpasses.la
 EXTRA_libcubudget_testpoints_la_DEPENDENCIES = src/interpose/exports.map
 
 src/interpose/exports.map: src/interpose/hooks.def src/interpose/nvml_hooks.def

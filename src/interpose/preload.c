@@ -27,12 +27,19 @@ extern const char cubudget_command __attribute__((weak, visibility("default")));
 
 static const char own_object = 0; /* an address in it */
 
+static bool ends_entry(char letter)
+{
+    return letter == '\0' || letter == ':' || letter == ' ' || letter == '\t' || letter == '\n';
+}
+
 /* Whether a list of preloaded objects has this one, by the name of its file. */
 static bool list_has(const char *list, const char *name)
 {
     size_t length = strlen(name);
     while (*list != '\0') {
-        size_t entry = strcspn(list, ": \t\n");
+        size_t entry = 0;
+        while (!ends_entry(list[entry]))
+            entry++;
         if (entry >= length && strncmp(list + entry - length, name, length) == 0 &&
             (entry == length || list[entry - length - 1] == '/'))
             return true;

@@ -15,35 +15,29 @@
 #include "interpose/thunk.h"
 #include "platform/gate.h"
 
-struct hook {
-    const char *name;
-    void (*wrapper)(void);
-    size_t entry; /* offset of the real pointer in struct driver */
-    bool passive; /* it only passes the gate */
-};
+/* By the numbers of the driver's table, which are in the order of strcmp, as hooks.def is. What stands for each function: how far it
+ * is from here (wrappers.S). */
+extern const int32_t wrapper_distances[DRIVER_ENTRIES] __attribute__((visibility("hidden")));
 
-/* In the order of strcmp, as hooks.def is. */
-static const struct hook hooks[] = {
-#define HOOK(symbol, is_passive)        {#symbol, (void (*)(void))symbol, offsetof(struct driver, symbol), is_passive},
-#define WRAP(symbol, class, parameters) HOOK(symbol, false)
-#define PASS(symbol, class, parameters) HOOK(symbol, true)
-#define SAFE(symbol, class, parameters) HOOK(symbol, true)
-#define BARE(symbol, class)             HOOK(symbol, true)
+/* Which of them only pass the gate. */
+static const bool passive[DRIVER_ENTRIES] = {
+#define WRAP(symbol, class, parameters) false,
+#define PASS(symbol, class, parameters) true,
+#define SAFE(symbol, class, parameters) true,
+#define BARE(symbol, class)             true,
 #include "interpose/hooks.def"
 };
-enum { HOOKS = sizeof hooks / sizeof *hooks };
 
-static void *wrapper_of(const struct hook *hook)
+static void *wrapper_of(unsigned number)
 {
-    void *address;
-    memcpy(&address, &hook->wrapper, sizeof address);
-    return address;
+    const int32_t *from = &wrapper_distances[number];
+    return (void *)((uintptr_t)from + (uintptr_t)(intptr_t)*from);
 }
 
 /* --- by pointer ----------------------------------------------------------------------------------------------------- */
 
 enum { BUCKET_BITS = 12, BUCKETS = 1 << BUCKET_BITS }; /* a power of two, so sparse that a miss looks once */
-_Static_assert(BUCKETS >= 4 * HOOKS, "the table of pointers is to stay sparse");
+_Static_assert(BUCKETS >= 4 * DRIVER_ENTRIES, "the table of pointers is to stay sparse");
 
 struct pointer_table {
     struct {
@@ -66,19 +60,19 @@ static const struct pointer_table *pointers_build(const struct driver *driver)
     struct pointer_table *table = mmap(NULL, sizeof *table, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (table == MAP_FAILED)
         return NULL;
-    for (size_t i = 0; i < HOOKS; i++) {
+    for (unsigned i = 0; i < DRIVER_ENTRIES; i++) {
         uintptr_t real;
-        memcpy(&real, (const char *)driver + hooks[i].entry, sizeof real);
+        memcpy(&real, (const char *)driver + i * sizeof real, sizeof real);
         if (real == 0)
             continue;
         size_t at = bucket_of(real);
         while (table->buckets[at].real != 0 && table->buckets[at].real != real)
             at = (at + 1) % BUCKETS;
         /* Two names for one function: either wrapper does the same, but for one that has something to do. */
-        if (table->buckets[at].real != 0 && hooks[i].passive)
+        if (table->buckets[at].real != 0 && passive[i])
             continue;
         table->buckets[at].real = real;
-        table->buckets[at].wrapper = wrapper_of(&hooks[i]);
+        table->buckets[at].wrapper = wrapper_of(i);
     }
     if (!atomic_compare_exchange_strong(&pointers, &none, table))
         (void)munmap(table, sizeof *table);
@@ -112,7 +106,7 @@ static bool is_ours(const void *address)
     static _Atomic(uintptr_t) first, last;
     if (atomic_load_explicit(&last, memory_order_acquire) == 0) {
         uintptr_t from = 0, to = 1;
-        (void)object_range_find((uintptr_t)hooks[0].wrapper, &from, &to);
+        (void)object_range_find((uintptr_t)wrapper_of(0), &from, &to);
         atomic_store(&first, from);
         atomic_store(&last, to);
     }
@@ -143,16 +137,17 @@ BEFORE_SANITIZERS static bool name_may_be_nvmls(const char *name)
     return name != NULL && name[0] == 'n' && name[1] == 'v' && name[2] == 'm' && name[3] == 'l';
 }
 
-static const struct hook *hook_find(const char *name)
+/* What stands for the function of that name; NULL: nothing. */
+static void *name_find(const char *name)
 {
     if (!name_may_be_drivers(name))
         return NULL;
-    size_t low = 0, high = HOOKS;
+    unsigned low = 0, high = DRIVER_ENTRIES;
     while (low < high) {
-        size_t middle = (low + high) / 2;
-        int order = strcmp(name + 2, hooks[middle].name + 2);
+        unsigned middle = (low + high) / 2;
+        int order = strcmp(name + 2, driver_entry_name(middle) + 2);
         if (order == 0)
-            return &hooks[middle];
+            return wrapper_of(middle);
         if (order < 0)
             high = middle;
         else
@@ -173,8 +168,8 @@ static void *found_substitute(void *found, const char *name, const void *caller)
     errno = before;
     if (!substitute)
         return found;
-    const struct hook *hook = hook_find(name);
-    return hook != NULL ? wrapper_of(hook) : unknown_substitute(found, name);
+    void *wrapper = name_find(name);
+    return wrapper != NULL ? wrapper : unknown_substitute(found, name);
 }
 
 /* dlsym with a real handle for a name that begins as the driver's do. Once the driver is bound the pointer alone says what

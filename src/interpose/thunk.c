@@ -20,12 +20,11 @@ enum { NAME_BYTES = 64, BUCKETS = 4 * THUNK_POOL };
 
 /* The named, in thunk_entry.S's order. */
 static const struct {
-    const char *name;
-    size_t entry; /* of the real pointer in struct driver */
+    uint16_t entry; /* in the driver's table */
     bool safe;
 } named[] = {
-#define SAFE(symbol, class, parameters) {#symbol, offsetof(struct driver, symbol), true},
-#define BARE(symbol, class)             {#symbol, offsetof(struct driver, symbol), false},
+#define SAFE(symbol, class, parameters) {DRIVER_##symbol, true},
+#define BARE(symbol, class)             {DRIVER_##symbol, false},
 #include "interpose/hooks.def"
 };
 _Static_assert(sizeof named / sizeof *named == NAMED, "one number for each");
@@ -45,6 +44,8 @@ static _Atomic(uint16_t) buckets[BUCKETS]; /* number in the pool + 1; 0: free */
 
 static CUresult missing(void)
 {
+    if (driver_is_deinitialized())
+        return CUDA_ERROR_DEINITIALIZED;
     return driver_bound() == NULL ? CUDA_ERROR_NOT_INITIALIZED : CUDA_ERROR_NOT_SUPPORTED;
 }
 
@@ -114,7 +115,7 @@ static uintptr_t named_real(unsigned number)
     const struct driver *driver = driver_get();
     uintptr_t real = 0;
     if (driver != NULL)
-        memcpy(&real, (const char *)driver + named[number].entry, sizeof real);
+        memcpy(&real, (const char *)driver + named[number].entry * sizeof real, sizeof real);
     return real;
 }
 
@@ -128,8 +129,28 @@ static void unknown_called(unsigned number)
         return;
     }
     if (reasons[number][0] == '\0')
-        (void)snprintf(reasons[number], sizeof reasons[number], "it calls %s, which is not known", named[number].name);
+        (void)snprintf(reasons[number], sizeof reasons[number], "it calls %s, which is not known",
+                       driver_entry_name(named[number].entry));
     unevictable(reasons[number]);
+}
+
+/* No call reaches what a thunk stands for any more. Targets that are still 0 are set too: who is about to set one finds it taken. */
+static void thunks_deinitialize(void)
+{
+    for (unsigned i = 0; i < NAMED + THUNK_POOL; i++)
+        atomic_store(&thunk_targets[i], (uintptr_t)driver_deinitialized);
+}
+
+/* Where the thunk goes from now on. */
+static uintptr_t target_settle(unsigned number, uintptr_t real)
+{
+    static _Atomic(bool) announced;
+    uintptr_t target = 0;
+    if (!atomic_load(&announced)) {
+        driver_set_deinitialize(thunks_deinitialize);
+        atomic_store(&announced, true);
+    }
+    return atomic_compare_exchange_strong(&thunk_targets[number], &target, real) ? real : target;
 }
 
 void *thunk_arrive(unsigned number)
@@ -140,7 +161,7 @@ void *thunk_arrive(unsigned number)
         if (number >= NAMED || !named[number].safe)
             unknown_called(number);
         gate_pass();
-        atomic_store_explicit(&thunk_targets[number], real, memory_order_release);
+        real = target_settle(number, real);
     } else
         real = (uintptr_t)missing;
     errno = before;

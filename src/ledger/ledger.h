@@ -81,6 +81,9 @@ int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_
 /* Whether a device's budget is decided, so that nobody needs to measure the card again. */
 bool ledger_device_is_settled(const struct ledger *ledger, unsigned device);
 
+/* What the idle card uses by itself, as noted when it was settled. */
+uint64_t ledger_device_baseline(const struct ledger *ledger, unsigned device);
+
 /* Notes for people what kind of card it is: compute_capability is 10 * major + minor. Anybody, any time, the same values. */
 void ledger_device_describe(struct ledger *ledger, unsigned device, bool simulated, uint32_t compute_capability);
 

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 #include "ledger/layout.h"
@@ -40,6 +41,11 @@ void ledger_lead(struct ledger *ledger, unsigned row, unsigned leader)
 uint32_t ledger_process_word(const struct ledger *ledger, unsigned row)
 {
     return atomic_load(word_at(ledger, row));
+}
+
+uint64_t ledger_process_since_ns(const struct ledger *ledger, unsigned row)
+{
+    return atomic_load_explicit(&layout_row(ledger, row)->state_since_ns, memory_order_relaxed);
 }
 
 static void since_note(struct ledger *ledger, unsigned row)
@@ -237,8 +243,10 @@ int ledger_restore_lock(const struct ledger *ledger, unsigned device, int *descr
 
 void ledger_restore_unlock(int descriptor)
 {
-    (void)close(
-        descriptor); /* the last of its description: no child inherits it, being close-on-exec and held briefly */
+    /* Said, and not left to close: a child that was forked meanwhile has the description too. */
+    struct flock whole = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+    (void)fcntl(descriptor, F_OFD_SETLK, &whole);
+    (void)close(descriptor);
 }
 
 /* --- to another ledger ---------------------------------------------------------------------------------------------------- */

@@ -42,6 +42,9 @@ void ledger_lead(struct ledger *ledger, unsigned row, unsigned leader);
 /* The word, sequentially consistent. */
 uint32_t ledger_process_word(const struct ledger *ledger, unsigned row);
 
+/* Since when it says so, CLOCK_REALTIME. */
+uint64_t ledger_process_since_ns(const struct ledger *ledger, unsigned row);
+
 /* --- by who needs the room --------------------------------------------------------------------------------------------- */
 
 /* RUNNING -> ASKED, and wakes its agent. `asker`: a row, or LEDGER_ROWS for the command. 0 and the word that says so; -EBUSY: it is

@@ -328,11 +328,11 @@ bool settings_unknown_next(size_t *at, char text[SETTINGS_UNKNOWN_BYTES])
     for (size_t i = 0; i < VARIABLES; i++)
         names[i] = variables[i].name;
     for (; environ != NULL && environ[*at] != NULL; ++*at) {
-        char name[64];
-        size_t length = strcspn(environ[*at], "=");
+        char name[64] = "";
         if (strncmp(environ[*at], prefix, sizeof prefix - 1) != 0)
             continue;
-        (void)snprintf(name, sizeof name, "%.*s", (int)(length < 63 ? length : 63), environ[*at]);
+        for (size_t i = 0; i < sizeof name - 1 && environ[*at][i] != '\0' && environ[*at][i] != '='; i++)
+            name[i] = environ[*at][i];
         bool known = strcmp(name, ours[0]) == 0 || strcmp(name, ours[1]) == 0;
         for (size_t i = 0; i < VARIABLES; i++)
             known = known || strcmp(name, names[i]) == 0;

@@ -9,7 +9,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include "platform/size.h"
 
 enum { FRACTION_DIGITS = 18 }; /* 10^18 times the largest unit still fits 128 bits */
@@ -82,10 +81,23 @@ static int decimal_read(const char **text, struct decimal *value)
     return huge ? -ERANGE : 0;
 }
 
+static char small(char letter)
+{
+    return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
+}
+
+/* Not strcasecmp: a unit means the same in every locale, and the tables of one are pages to read in every process. */
+static bool names_agree(const char *left, const char *right)
+{
+    while (*left != '\0' && small(*left) == small(*right))
+        left++, right++;
+    return small(*left) == small(*right);
+}
+
 static const struct unit *unit_find(const struct unit *units, size_t count, const char *name)
 {
     for (size_t i = 0; i < count; i++)
-        if (strcasecmp(units[i].name, name) == 0)
+        if (names_agree(units[i].name, name))
             return &units[i];
     return NULL;
 }
@@ -93,10 +105,14 @@ static const struct unit *unit_find(const struct unit *units, size_t count, cons
 /* value * factor, where that is a whole number below `bound`. */
 static int decimal_scale(const struct decimal *value, uint64_t factor, uint64_t bound, uint64_t *result)
 {
-    unsigned __int128 part = (unsigned __int128)value->fraction * factor;
-    if (part % value->scale != 0)
-        return -EINVAL;
-    unsigned __int128 whole = (unsigned __int128)value->whole * factor + part / value->scale;
+    unsigned __int128 part = (unsigned __int128)value->fraction * factor,
+                      whole = (unsigned __int128)value->whole * factor;
+    if (value->scale !=
+        1) { /* with a fraction: else nothing is divided, which is a function apart for so wide a number */
+        if (part % value->scale != 0)
+            return -EINVAL;
+        whole += part / value->scale;
+    }
     if (whole >= bound)
         return -ERANGE;
     *result = (uint64_t)whole;
