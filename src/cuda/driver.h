@@ -37,7 +37,8 @@ enum {
 #include "interpose/hooks.def"
     DRIVER_ENTRIES
 };
-_Static_assert(offsetof(struct driver, first) == DRIVER_ENTRIES * sizeof(uintptr_t), "the entries, one behind the other");
+_Static_assert(offsetof(struct driver, first) == DRIVER_ENTRIES * sizeof(uintptr_t),
+               "the entries, one behind the other");
 
 const char *driver_entry_name(unsigned number);
 

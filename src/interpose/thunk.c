@@ -129,7 +129,8 @@ static void unknown_called(unsigned number)
         return;
     }
     if (reasons[number][0] == '\0')
-        (void)snprintf(reasons[number], sizeof reasons[number], "it calls %s, which is not known", driver_entry_name(named[number].entry));
+        (void)snprintf(reasons[number], sizeof reasons[number], "it calls %s, which is not known",
+                       driver_entry_name(named[number].entry));
     unevictable(reasons[number]);
 }
 
