@@ -14,7 +14,7 @@
  *   late              cuCtxSynchronize and cuMemFree when the process ends, their results in the file named by $LATE_FILE
  *   fork              a child synchronises, and says how that went
  *   hold              a child that sleeps until its standard input ends
- *   exec              becomes `cat`
+ *   exec              becomes a shell that says "here" and then `cat`
  *   wedge SECONDS     a thread stays inside the driver so long: a host function on a stream
  *   quit              exit(0)
  */
@@ -320,7 +320,7 @@ static void command_run(const char *verb, const char *argument)
     else if (strcmp(verb, "wedge") == 0)
         wedge(number);
     else if (strcmp(verb, "exec") == 0) {
-        execlp("cat", "cat", (char *)NULL);
+        execlp("sh", "sh", "-c", "echo here; exec cat", (char *)NULL);
         answer(-errno);
     } else if (strcmp(verb, "quit") == 0)
         exit(0);
