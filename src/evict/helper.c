@@ -142,7 +142,7 @@ int helper_run(const char *path, char *const arguments[], char *const environmen
     if (between < 0)
         order.result = -errno;
     else
-        while (waitpid(between, NULL, __WCLONE) < 0 && errno == EINTR) {
+        while (waitpid(between, NULL, (int)__WCLONE) < 0 && errno == EINTR) {
         }
     (void)munmap(stack, STACK_BYTES);
     errno = before;
