@@ -239,8 +239,9 @@ static int opening_devices(const struct account *account, struct opening *openin
         }
         opening->index[i] = (unsigned)index;
         ledger_device_describe(opening->ledger, (unsigned)index, account_settings.simulate, device->compute);
-        uint64_t baseline = 0; /* where nobody can say */
-        if (!ledger_device_is_settled(opening->ledger, (unsigned)index))
+        /* 0 where nobody can say. Who moves from another ledger knows, and may be off the card, where NVML never answers. */
+        uint64_t baseline = account->ledger != NULL ? ledger_device_baseline(account->ledger, device->index) : 0;
+        if (account->ledger == NULL && !ledger_device_is_settled(opening->ledger, (unsigned)index))
             (void)nvml_idle_bytes(&device->uuid, &baseline);
         int result = ledger_device_settle(opening->ledger, (unsigned)index, device->total_bytes, baseline,
                                           &opening->shrunk_to[i], &opening->fault);

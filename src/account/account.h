@@ -194,7 +194,8 @@ void measured_abandon(const struct measured_charge *measured);
 /* What the call took, in whole blocks; what was predicted where the card cannot say. Once after each call that succeeded. */
 uint64_t measured_cost(struct measured_charge *measured);
 
-/* Asks for what it took beyond the prediction. False: out of memory; the caller undoes the call, then account_abandon. */
+/* Asks for what it took beyond the prediction, which is on the card already and so cannot be waited for. False: it does not fit now; the caller
+ * undoes the call, then account_abandon. */
 bool measured_extend(struct measured_charge *measured, uint64_t bytes);
 
 /* Remembers what it took under its handle; the free of that (account_freed) or the end of its context credits it. */

@@ -66,7 +66,7 @@ bool measured_extend(struct measured_charge *measured, uint64_t bytes)
     if (account == NULL || bytes <= charge->bytes)
         return true;
     biased_lock_take(&account->books);
-    bool granted = admit(account, charge->purse, bytes - charge->bytes);
+    bool granted = admit_at_once(account, charge->purse, bytes - charge->bytes);
     biased_lock_give(&account->books);
     if (granted)
         charge->bytes = bytes;

@@ -29,6 +29,9 @@ void check_skip(struct check_list *list, const char *format, ...) __attribute__(
 /* Does the ledger agree with itself? */
 void check_snapshot(struct check_list *list, const struct ledger *ledger, const struct snapshot *snapshot);
 
+/* Do the states of its processes agree with what they hold and wait for? */
+void check_states(struct check_list *list, const struct snapshot *snapshot);
+
 /* Does it agree with what the driver says each process holds? False: no memory. */
 bool check_books(struct check_list *list, const struct snapshot *snapshot, const char *directory);
 

@@ -21,8 +21,8 @@ static void charged_add(struct charged *charged, const struct snapshot_process *
 {
     charged->bytes += process->used_bytes;
     charged->in_flight_bytes += process->in_flight_bytes;
-    for (unsigned kind = 0; kind < LEDGER_KIND_COUNT; kind++)
-        charged->kinds += process->by_kind[kind] != 0;
+    for (unsigned kind = 0; kind < LEDGER_KIND_COUNT && process->used_bytes != 0; kind++)
+        charged->kinds += process->by_kind[kind] != 0; /* of what is evicted nothing is there */
 }
 
 /* What is in flight is charged and may or may not be there yet. */

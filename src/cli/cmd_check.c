@@ -66,6 +66,7 @@ static int look(struct check_list *list, struct ledger *ledger, const char *dire
         spent = !check_books(list, &snapshot, directory);
     } else {
         check_snapshot(list, ledger, &snapshot);
+        check_states(list, &snapshot);
         witnesses_check(list, &snapshot, directory);
     }
     snapshot_free(&snapshot);

@@ -16,7 +16,7 @@ const char *dump_state_name(const struct snapshot_process *process)
 {
     switch (process->row_state) {
     case LEDGER_ROW_LIVE:
-        return process->process_state == LEDGER_PROCESS_RUNNING ? "running" : "unknown";
+        return ledger_process_state_name(process->process_state);
     case LEDGER_ROW_ORPHANED:
         return "orphaned";
     case LEDGER_ROW_DYING:

@@ -11,9 +11,9 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/over.h"
+#include "cli/slots.h"
 #include "platform/log.h"
 #include "platform/size.h"
-#include "platform/words.h"
 
 enum { KEY_LEDGER = 0x100, KEY_BUDGET, KEY_DEVICE, KEY_RESERVE, KEY_PRIORITY };
 
@@ -103,32 +103,6 @@ static int value_read(const char *variable, const char *shown, const char *text,
     if (setting_read(variable, shown, text, settings, &fault) != 0)
         return fault_say(EXIT_BAD_SETTINGS, "%s", fault.text);
     return 0;
-}
-
-/* Finds the slot, and where there is none says which may have been meant. */
-static int slot_find(const struct ledger *ledger, const char *name, unsigned *slot)
-{
-    static struct snapshot snapshot; /* too large for a stack that somebody may have limited */
-    const char *names[LEDGER_SLOTS + 1] = {0}, *nearest = NULL;
-    int found = ledger_slot_find(ledger, name);
-    if (found >= 0) {
-        *slot = (unsigned)found;
-        return 0;
-    }
-    if (snapshot_take((struct ledger *)(uintptr_t)ledger, &snapshot) == 0) {
-        for (unsigned i = 0; i < snapshot.slot_count; i++)
-            names[i] = snapshot.slots[i].name;
-        nearest = words_nearest(name, names);
-    }
-    int status = nearest != NULL
-                     ? fault_say(EXIT_BAD_SETTINGS, "there is no slot '%.80s' in %s; did you mean '%s'?", name,
-                                 ledger->path, nearest)
-                     : fault_say(EXIT_BAD_SETTINGS,
-                                 "there is no slot '%.80s' in %s; cubudget dump shows them, cubudget run and init add "
-                                 "others",
-                                 name, ledger->path);
-    snapshot_free(&snapshot);
-    return status;
 }
 
 static void held_say(struct ledger *ledger, const char *slot)

@@ -12,8 +12,8 @@ struct command {
     int (*run)(int argc, char **argv); /* argv[0] is "cubudget NAME" */
 };
 
-extern const struct command command_run, command_init, command_limit, command_dump, command_check, command_gc,
-    command_version, command_help;
+extern const struct command command_run, command_init, command_limit, command_dump, command_check, command_evict,
+    command_restore, command_watch, command_gc, command_version, command_help;
 
 /* The list, ended by NULL. */
 extern const struct command *const commands[];

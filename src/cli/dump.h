@@ -23,7 +23,7 @@ void dump_table_print(const struct dump *dump);
 /* The caller gives it back with json_decref. NULL: no memory. */
 json_t *dump_json(const struct dump *dump);
 
-/* "running", "orphaned", "dying". */
+/* "running", "asked", "evicting", "evicted", "restoring", "lost"; of the dead "orphaned", "dying". */
 const char *dump_state_name(const struct snapshot_process *process);
 
 enum { DUMP_UUID_TEXT = 41 };

@@ -74,6 +74,24 @@ static json_t *slot_json(const struct snapshot_slot *slot, bool *good)
     return object;
 }
 
+/* What a process stands in line for; null: it does not. */
+static json_t *waiting_json(const struct snapshot *snapshot, const struct snapshot_wait *wait, bool *good)
+{
+    if (wait->kind == LEDGER_WAITING_NOT)
+        return json_null();
+    json_t *object = json_object(), *whom = wait->for_row >= 0 ? json_object() : json_null();
+    put(object, "kind", json_string(wait->kind == LEDGER_WAITING_RESTORE ? "restore" : "allocation"), good);
+    put(object, "bytes", number(wait->bytes), good);
+    put(object, "device", wait->device >= 0 ? number(snapshot->devices[wait->device].index) : json_null(), good);
+    put(object, "since", time_text(wait->since_ns), good);
+    if (wait->for_row >= 0) {
+        put(whom, "pid", number(wait->for_pid), good);
+        put(whom, "slot", wait->for_slot >= 0 ? json_string(snapshot->slots[wait->for_slot].name) : json_null(), good);
+    }
+    put(object, "for", whom, good);
+    return object;
+}
+
 static json_t *process_json(const struct dump *dump, unsigned at, bool *good)
 {
     const struct snapshot *snapshot = &dump->snapshot;
@@ -88,11 +106,16 @@ static json_t *process_json(const struct dump *dump, unsigned at, bool *good)
     put(object, "command", json_string(process->command), good);
     put(object, "state", json_string(dump_state_name(process)), good);
     put(object, "state_since", alive ? time_text(process->state_since_ns) : json_null(), good);
-    put(object, "evictable", json_false(), good);
-    put(object, "unevictable_reason", json_string("this version evicts nothing"), good);
-    put(object, "waiting_for", json_null(), good);
+    put(object, "evictable", json_boolean(process->evictable), good);
+    put(object, "unevictable_reason",
+        process->evictable           ? json_null()
+        : process->reason[0] != '\0' ? json_string(process->reason)
+                                     : json_string("not known yet"),
+        good);
+    put(object, "waiting_for", waiting_json(snapshot, &process->wait, good), good);
     put(object, "used_bytes", number(process->used_bytes), good);
     put(object, "evicted_bytes", number(process->evicted_bytes), good);
+    put(object, "host_bytes", number(process->host_bytes), good);
     for (unsigned kind = 0; kind < LEDGER_KIND_COUNT; kind++)
         put(kinds, ledger_kind_name((enum ledger_kind)kind), number(process->by_kind[kind]), good);
     put(object, "by_kind", kinds, good);

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include "cli/dump.h"
 #include "cli/output.h"
 #include "cli/over.h"
@@ -14,6 +15,7 @@ enum {
     BAR_COLUMNS = 30,
     SLOT_COLUMNS = 14, /* longer names are cut; --json has them whole */
     SIZE_COLUMNS = 11, /* "1023.99 MiB" */
+    STATE_COLUMNS = 9, /* "restoring" */
     NARROWEST = 60,
 };
 
@@ -163,6 +165,16 @@ static void slot_over_print(const struct snapshot *snapshot, unsigned slot)
                          size_text(over_limit(snapshot, slot, at), size), snapshot->devices[at].index);
 }
 
+/* What has left the card, and how often somebody left it, came back, and had to wait. */
+static void slot_moves_print(const struct snapshot_slot *slot)
+{
+    char size[32];
+    if ((slot->evicted_bytes | slot->evictions | slot->restores | slot->waits) != 0)
+        (void)printf("%*s evicted %s; %llu evictions, %llu restores, %llu waits\n", SLOT_COLUMNS, "",
+                     size_text(slot->evicted_bytes, size), (unsigned long long)slot->evictions,
+                     (unsigned long long)slot->restores, (unsigned long long)slot->waits);
+}
+
 static void slots_print(const struct snapshot *snapshot)
 {
     colour_set(BOLD);
@@ -181,6 +193,7 @@ static void slots_print(const struct snapshot *snapshot)
                      (unsigned long long)slot->refusals);
         if (slot->reserve_bytes != 0)
             (void)printf("%*s reserve %s\n", SLOT_COLUMNS, "", size_text(slot->reserve_bytes, reserve));
+        slot_moves_print(slot);
         slot_over_print(snapshot, i);
     }
 }
@@ -217,25 +230,112 @@ static void drift_print(const struct drift *drift, unsigned indent)
         (void)printf(", drift %s%s\n", less ? "-" : "+", size_text(bytes, differs));
 }
 
+/* "0.3 s", "12 s", "3 min", "2 h": how long ago a time was. */
+static const char *age_text(uint64_t then_ns, uint64_t now_ns, char text[32])
+{
+    uint64_t ms = now_ns > then_ns ? (now_ns - then_ns) / 1000000U : 0;
+    if (ms < 10000)
+        (void)snprintf(text, 32, "%llu.%llu s", (unsigned long long)(ms / 1000), (unsigned long long)(ms % 1000 / 100));
+    else if (ms < 120000)
+        (void)snprintf(text, 32, "%llu s", (unsigned long long)(ms / 1000));
+    else if (ms < 7200000)
+        (void)snprintf(text, 32, "%llu min", (unsigned long long)(ms / 60000));
+    else
+        (void)snprintf(text, 32, "%llu h", (unsigned long long)(ms / 3600000));
+    return text;
+}
+
+/* What of it left the card and since when it is doing what it does, where that is not just running. */
+static void state_print(const struct snapshot_process *process, uint64_t now_ns, unsigned indent)
+{
+    char evicted[32], host[32], age[32];
+    if (process->row_state != LEDGER_ROW_LIVE)
+        return;
+    (void)age_text(process->state_since_ns, now_ns, age);
+    switch (process->process_state) {
+    case LEDGER_PROCESS_ASKED:
+        (void)printf("%*sasked %s ago to leave the card\n", (int)indent, "", age);
+        break;
+    case LEDGER_PROCESS_EVICTING:
+        (void)printf("%*sleaving the card for %s\n", (int)indent, "", age);
+        break;
+    case LEDGER_PROCESS_EVICTED:
+        (void)printf("%*soff the card for %s: %s, with %s of host memory%s\n", (int)indent, "", age,
+                     size_text(process->evicted_bytes, evicted), size_text(process->host_bytes, host),
+                     process->wanted ? ", wanted back" : "");
+        break;
+    case LEDGER_PROCESS_RESTORING:
+        (void)printf("%*scoming back for %s: %s\n", (int)indent, "", age, size_text(process->evicted_bytes, evicted));
+        break;
+    case LEDGER_PROCESS_LOST:
+        (void)printf("%*scould not be restored, %s ago\n", (int)indent, "", age);
+        break;
+    case LEDGER_PROCESS_RUNNING:
+        if (!process->evictable && process->reason[0] != '\0')
+            (void)printf("%*scannot leave the card: %s\n", (int)indent, "", process->reason);
+        break;
+    default:
+        break;
+    }
+}
+
+/* A process waits once, whatever the number of its rows. */
+static bool wait_was_told(const struct snapshot *snapshot, unsigned at)
+{
+    const struct snapshot_process *process = &snapshot->processes[at];
+    for (unsigned i = 0; i < at; i++)
+        if (snapshot->processes[i].leader == process->leader &&
+            snapshot->processes[i].wait.device == process->wait.device)
+            return true;
+    return false;
+}
+
+static void wait_print(const struct snapshot *snapshot, unsigned at, uint64_t now_ns, unsigned indent)
+{
+    const struct snapshot_wait *wait = &snapshot->processes[at].wait;
+    char size[32], age[32];
+    if (wait->kind == LEDGER_WAITING_NOT || wait_was_told(snapshot, at))
+        return;
+    (void)printf("%*swaiting %s %s %s", (int)indent, "", age_text(wait->since_ns, now_ns, age),
+                 wait->kind == LEDGER_WAITING_RESTORE ? "to come back, for" : "for", size_text(wait->bytes, size));
+    if (wait->device >= 0)
+        (void)printf(" of device %u", snapshot->devices[wait->device].index);
+    if (wait->for_row >= 0)
+        (void)printf(", on process %u%s%s%s", wait->for_pid, wait->for_slot >= 0 ? " (" : "",
+                     wait->for_slot >= 0 ? snapshot->slots[wait->for_slot].name : "", wait->for_slot >= 0 ? ")" : "");
+    (void)printf("\n");
+}
+
+static uint64_t clock_now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
 static void processes_print(const struct dump *dump)
 {
     const struct snapshot *snapshot = &dump->snapshot;
-    enum { COMMAND_AT = 8 + 1 + SLOT_COLUMNS + 1 + 8 + 1 + SIZE_COLUMNS + 2 };
+    enum { COMMAND_AT = 8 + 1 + SLOT_COLUMNS + 1 + STATE_COLUMNS + 1 + SIZE_COLUMNS + 2 };
+    uint64_t now_ns = clock_now_ns();
     unsigned terminal = output_columns();
     colour_set(BOLD);
-    (void)printf("\n%8s %-*s %-8s %*s  %s\n", "PID", SLOT_COLUMNS, "SLOT", "STATE", SIZE_COLUMNS, "USED", "COMMAND");
+    (void)printf("\n%8s %-*s %-*s %*s  %s\n", "PID", SLOT_COLUMNS, "SLOT", STATE_COLUMNS, "STATE", SIZE_COLUMNS, "USED",
+                 "COMMAND");
     colour_set(PLAIN);
     for (unsigned i = 0; i < snapshot->process_count; i++) {
         const struct snapshot_process *process = &snapshot->processes[i];
         (void)printf("%8u ", process->pid);
         text_column(snapshot->slots[process->slot].name, SLOT_COLUMNS);
-        (void)printf(" %-8s", dump_state_name(process));
+        (void)printf(" %-*s", STATE_COLUMNS, dump_state_name(process));
         size_column(process->used_bytes, NULL);
         size_t bytes = terminal == 0
                            ? strlen(process->command)
                            : text_fitting(process->command, (terminal < NARROWEST ? NARROWEST : terminal) - COMMAND_AT);
         (void)printf("  %.*s\n", (int)bytes, process->command);
         colour_set(DIM);
+        state_print(process, now_ns, 9);
+        wait_print(snapshot, i, now_ns, 9);
         kinds_print(process, 9);
         drift_print(&dump->drift[i], 9);
         colour_set(PLAIN);

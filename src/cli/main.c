@@ -16,8 +16,8 @@ extern const char cubudget_command;
 __attribute__((visibility("default"))) const char cubudget_command = 1;
 
 const struct command *const commands[] = {
-    &command_run, &command_init,    &command_limit, &command_dump, &command_check,
-    &command_gc,  &command_version, &command_help,  NULL,
+    &command_run,     &command_init,  &command_limit, &command_dump,    &command_check, &command_evict,
+    &command_restore, &command_watch, &command_gc,    &command_version, &command_help,  NULL,
 };
 
 const struct command *command_find(const char *name)

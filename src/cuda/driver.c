@@ -9,10 +9,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "cuda/driver.h"
+#include "cuda/nvml_library.h"
 #include "cuda/object.h"
 
 _Atomic(const struct driver *) driver_current;
+_Atomic(uintptr_t) driver_targets[DRIVER_ENTRIES];
 static _Atomic(uintptr_t) real_dlsym;
+static _Atomic(bool) deinitialized;
+static _Atomic(void (*)(void)) deinitialize_also;
 
 /* --- the C library's dlsym ---------------------------------------------------------------------------------------- */
 
@@ -79,6 +83,15 @@ static void entries_find(struct driver *driver, void *handle)
     (void)object_range_find((uintptr_t)driver->cuInit, &driver->first, &driver->last);
 }
 
+static void targets_fill(const struct driver *driver)
+{
+    for (unsigned i = 0; i < DRIVER_ENTRIES; i++) {
+        uintptr_t real;
+        memcpy(&real, (const char *)driver + i * sizeof real, sizeof real);
+        atomic_store_explicit(&driver_targets[i], real, memory_order_release);
+    }
+}
+
 /* Publishes the table of the driver open at `handle`, which stays open for good. */
 static void handle_bind(void *handle)
 {
@@ -89,6 +102,8 @@ static void handle_bind(void *handle)
     entries_find(driver, handle);
     if (driver->cuInit == NULL || !atomic_compare_exchange_strong(&driver_current, &none, driver))
         (void)munmap(driver, sizeof *driver);
+    else
+        targets_fill(driver);
 }
 
 const struct driver *driver_load(void)
@@ -104,6 +119,41 @@ const struct driver *driver_load(void)
         (void)dlerror();
     errno = before;
     return driver_bound();
+}
+
+/* --- the end --------------------------------------------------------------------------------------------------------------- */
+
+CUresult driver_deinitialized(void)
+{
+    return CUDA_ERROR_DEINITIALIZED;
+}
+
+bool driver_is_deinitialized(void)
+{
+    return atomic_load(&deinitialized);
+}
+
+/* In the table itself: threads that wait at the gate hold a pointer to it, and look into it when they have passed. */
+void driver_deinitialize(void)
+{
+    const struct driver *driver = driver_bound();
+    atomic_store(&deinitialized, true);
+    for (unsigned i = 0; i < DRIVER_ENTRIES && driver != NULL; i++) {
+        _Atomic(uintptr_t) *entry = (_Atomic(uintptr_t) *)(uintptr_t)((const char *)driver + i * sizeof(uintptr_t));
+        atomic_store(entry, (uintptr_t)driver_deinitialized);
+        atomic_store(&driver_targets[i], (uintptr_t)driver_deinitialized);
+    }
+    nvml_library_deinitialize();
+    void (*also)(void) = atomic_load(&deinitialize_also);
+    if (also != NULL)
+        also();
+}
+
+void driver_set_deinitialize(void (*also)(void))
+{
+    atomic_store(&deinitialize_also, also);
+    if (driver_is_deinitialized())
+        also();
 }
 
 bool driver_holds_code(const struct driver *driver, const void *address)

@@ -37,9 +37,14 @@ enum {
 #include "interpose/hooks.def"
     DRIVER_ENTRIES
 };
-_Static_assert(offsetof(struct driver, first) == DRIVER_ENTRIES * sizeof(uintptr_t), "the entries, one behind the other");
+_Static_assert(offsetof(struct driver, first) == DRIVER_ENTRIES * sizeof(uintptr_t),
+               "the entries, one behind the other");
 
 const char *driver_entry_name(unsigned number);
+
+/* Where a call goes that does nothing but pass the gate, by number: for passes.c, which spares looking for the table. 0: no driver is
+ * bound, or it has no such function. */
+extern _Atomic(uintptr_t) driver_targets[DRIVER_ENTRIES] __attribute__((visibility("hidden")));
 
 /* The driver where it is bound already, else NULL. */
 extern _Atomic(const struct driver *) driver_current;
@@ -74,6 +79,15 @@ bool driver_owns_caller(const void *address);
 /* The C library's dlsym: never call it with RTLD_NEXT or RTLD_DEFAULT, which look at who calls. */
 typedef void *dlsym_function(void *handle, const char *name);
 dlsym_function *dlsym_real(void);
+
+/* From now on every entry point of the bound driver answers CUDA_ERROR_DEINITIALIZED, and NVML's NVML_ERROR_UNINITIALIZED, without
+ * reaching the real one: for a process that ends while it is out of the card. Called with the gate closed; whoever waits there, and who
+ * comes later, gets that answer when it is opened. Once and for good; the caller has bound the driver before. */
+void driver_deinitialize(void);
+bool driver_is_deinitialized(void);
+CUresult driver_deinitialized(void); /* what stands in the entries then */
+/* What else leads to the driver and is to be led elsewhere then: called by driver_deinitialize, or at once where that was before. */
+void driver_set_deinitialize(void (*also)(void));
 
 /* A result's name for a message; "error N" is up to the caller where it is NULL. */
 const char *driver_error_name(const struct driver *driver, CUresult result);

@@ -17,6 +17,20 @@ static uintptr_t entry_of(const struct nvml_library *library)
     return (uintptr_t)(library->nvmlInit_v2 != NULL ? library->nvmlInit_v2 : library->nvmlInit);
 }
 
+static nvmlReturn_t deinitialized(void)
+{
+    return NVML_ERROR_UNINITIALIZED;
+}
+
+void nvml_library_deinitialize(void)
+{
+    const struct nvml_library *library = nvml_library_bound();
+    for (size_t at = 0; at < offsetof(struct nvml_library, first) && library != NULL; at += sizeof(uintptr_t)) {
+        _Atomic(uintptr_t) *entry = (_Atomic(uintptr_t) *)(uintptr_t)((const char *)library + at);
+        atomic_store(entry, (uintptr_t)deinitialized);
+    }
+}
+
 /* Publishes the table of the NVML open at `handle`, which stays open for good. */
 static void handle_bind(void *handle)
 {
@@ -33,6 +47,8 @@ static void handle_bind(void *handle)
     (void)object_range_find(entry_of(library), &library->first, &library->last);
     if (entry_of(library) == 0 || !atomic_compare_exchange_strong(&current, &none, library))
         (void)munmap(library, sizeof *library);
+    else if (driver_is_deinitialized())
+        nvml_library_deinitialize();
 }
 
 const struct nvml_library *nvml_library_bound(void)

@@ -25,6 +25,9 @@ const struct nvml_library *nvml_library_get(void);
 /* NVML where it is bound already, else NULL. */
 const struct nvml_library *nvml_library_bound(void);
 
+/* From now on every function in the table answers NVML_ERROR_UNINITIALIZED; called by driver_deinitialize alone. */
+void nvml_library_deinitialize(void);
+
 /* Whether an address lies in the bound NVML's object. */
 static inline bool nvml_library_holds(const struct nvml_library *library, const void *address)
 {

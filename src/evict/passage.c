@@ -116,7 +116,9 @@ bool passage_follow(struct passage *passage)
     passage->ledger = ledger;
     passage->row = row;
     uint32_t word = ledger_process_word(ledger, row);
-    move(passage, &word, passage->out ? LEDGER_PROCESS_EVICTED : LEDGER_PROCESS_RUNNING, true);
+    enum ledger_process_state state = process_word_state(word);
+    if (state == LEDGER_PROCESS_NO_AGENT || (state == LEDGER_PROCESS_EVICTED) != passage->out)
+        move(passage, &word, passage->out ? LEDGER_PROCESS_EVICTED : LEDGER_PROCESS_RUNNING, true);
     if (!passage->out)
         ledger_resident_note(ledger, row, now_ms());
     /* A thread that arrived meanwhile wrote into the old word, or into this one before it said that anything is evicted. */

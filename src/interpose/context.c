@@ -105,16 +105,16 @@ CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, unsigned 
 typedef CUresult primary_call(CUdevice device);
 
 /* A release may be the last and may not: the driver's own state says so. A reset always is the end of what was in it. */
-static CUresult primary_end(const struct driver *driver, primary_call *real, CUdevice device)
+static CUresult primary_end(const struct driver *driver, primary_call *const *real, CUdevice device)
 {
     struct context_ending ending;
-    if (real == NULL)
+    if (real == NULL || *real == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
-        return real(device);
+        return (*real)(device);
     context_ending_begin(NULL, device, &ending);
     account_leaving(+1);
-    CUresult result = real(device);
+    CUresult result = (*real)(device);
     context_ending_end(&ending, result == CUDA_SUCCESS && context_primary_is_gone(driver, device));
     if (pools_hold())
         pools_correct(driver);
@@ -127,25 +127,25 @@ static CUresult primary_end(const struct driver *driver, primary_call *real, CUd
 CUresult cuDevicePrimaryCtxRelease(CUdevice device)
 {
     const struct driver *driver = driver_get();
-    return primary_end(driver, driver != NULL ? driver->cuDevicePrimaryCtxRelease : NULL, device);
+    return primary_end(driver, driver != NULL ? &driver->cuDevicePrimaryCtxRelease : NULL, device);
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
 {
     const struct driver *driver = driver_get();
-    return primary_end(driver, driver != NULL ? driver->cuDevicePrimaryCtxRelease_v2 : NULL, device);
+    return primary_end(driver, driver != NULL ? &driver->cuDevicePrimaryCtxRelease_v2 : NULL, device);
 }
 
 CUresult cuDevicePrimaryCtxReset(CUdevice device)
 {
     const struct driver *driver = driver_get();
-    return primary_end(driver, driver != NULL ? driver->cuDevicePrimaryCtxReset : NULL, device);
+    return primary_end(driver, driver != NULL ? &driver->cuDevicePrimaryCtxReset : NULL, device);
 }
 
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
 {
     const struct driver *driver = driver_get();
-    return primary_end(driver, driver != NULL ? driver->cuDevicePrimaryCtxReset_v2 : NULL, device);
+    return primary_end(driver, driver != NULL ? &driver->cuDevicePrimaryCtxReset_v2 : NULL, device);
 }
 
 /* --- ending any other ------------------------------------------------------------------------------------------------------ */
@@ -153,16 +153,16 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
 typedef CUresult context_call(CUcontext context);
 
 /* A destroyed context is gone however often it was attached; a detached one with its last use. */
-static CUresult context_drop(context_call *real, CUcontext context, bool counted)
+static CUresult context_drop(context_call *const *real, CUcontext context, bool counted)
 {
     struct context_ending ending;
-    if (real == NULL)
+    if (real == NULL || *real == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
-        return real(context);
+        return (*real)(context);
     context_ending_begin(context, 0, &ending);
     account_leaving(+1);
-    CUresult result = real(context);
+    CUresult result = (*real)(context);
     bool ended = result == CUDA_SUCCESS && context != NULL && (!counted || context_use(context, -1));
     context_ending_end(&ending, ended);
     account_leaving(-1);
@@ -173,19 +173,19 @@ static CUresult context_drop(context_call *real, CUcontext context, bool counted
 CUresult cuCtxDestroy(CUcontext context)
 {
     const struct driver *driver = driver_get();
-    return context_drop(driver != NULL ? driver->cuCtxDestroy : NULL, context, false);
+    return context_drop(driver != NULL ? &driver->cuCtxDestroy : NULL, context, false);
 }
 
 CUresult cuCtxDestroy_v2(CUcontext context)
 {
     const struct driver *driver = driver_get();
-    return context_drop(driver != NULL ? driver->cuCtxDestroy_v2 : NULL, context, false);
+    return context_drop(driver != NULL ? &driver->cuCtxDestroy_v2 : NULL, context, false);
 }
 
 CUresult cuCtxDetach(CUcontext context)
 {
     const struct driver *driver = driver_get();
-    return context_drop(driver != NULL ? driver->cuCtxDetach : NULL, context, true);
+    return context_drop(driver != NULL ? &driver->cuCtxDetach : NULL, context, true);
 }
 
 CUresult cuCtxAttach(CUcontext *context, unsigned int flags)

@@ -121,18 +121,18 @@ CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec *instance, CUgraph graph,
 typedef CUresult launch_call(CUgraphExec instance, CUstream stream);
 
 /* Launches and uploads alike: both may back the instance's allocations with memory. */
-static CUresult launch(const struct driver *driver, launch_call *real, CUgraphExec instance, CUstream stream)
+static CUresult launch(const struct driver *driver, launch_call *const *real, CUgraphExec instance, CUstream stream)
 {
     struct graph_call charge;
-    if (real == NULL)
+    if (real == NULL || *real == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
-        return real(instance, stream);
+        return (*real)(instance, stream);
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
     if (!graphs_allocate())
-        result = real(instance, stream);
+        result = (*real)(instance, stream);
     else if (graph_begin(driver, instance, NULL, &charge)) {
-        result = real(instance, stream);
+        result = (*real)(instance, stream);
         graph_end(driver, &charge, result);
     }
     gate_leave();
@@ -142,25 +142,25 @@ static CUresult launch(const struct driver *driver, launch_call *real, CUgraphEx
 CUresult cuGraphLaunch(CUgraphExec instance, CUstream stream)
 {
     const struct driver *driver = driver_get();
-    return launch(driver, driver != NULL ? driver->cuGraphLaunch : NULL, instance, stream);
+    return launch(driver, driver != NULL ? &driver->cuGraphLaunch : NULL, instance, stream);
 }
 
 CUresult cuGraphLaunch_ptsz(CUgraphExec instance, CUstream stream)
 {
     const struct driver *driver = driver_get();
-    return launch(driver, driver != NULL ? driver->cuGraphLaunch_ptsz : NULL, instance, stream);
+    return launch(driver, driver != NULL ? &driver->cuGraphLaunch_ptsz : NULL, instance, stream);
 }
 
 CUresult cuGraphUpload(CUgraphExec instance, CUstream stream)
 {
     const struct driver *driver = driver_get();
-    return launch(driver, driver != NULL ? driver->cuGraphUpload : NULL, instance, stream);
+    return launch(driver, driver != NULL ? &driver->cuGraphUpload : NULL, instance, stream);
 }
 
 CUresult cuGraphUpload_ptsz(CUgraphExec instance, CUstream stream)
 {
     const struct driver *driver = driver_get();
-    return launch(driver, driver != NULL ? driver->cuGraphUpload_ptsz : NULL, instance, stream);
+    return launch(driver, driver != NULL ? &driver->cuGraphUpload_ptsz : NULL, instance, stream);
 }
 
 /* --- the end ---------------------------------------------------------------------------------------------------------------- */

@@ -204,14 +204,14 @@ CUresult cuMemFree(CUdeviceptr_v1 pointer)
 typedef CUresult free_async(CUdeviceptr pointer, CUstream stream);
 
 /* A pool's pointer, whose reserve shrinks when something is synchronised; or one of cuMemAlloc (measured: it succeeds). */
-static CUresult free_in_stream(free_async *real, CUdeviceptr pointer, CUstream stream)
+static CUresult free_in_stream(free_async *const *real, CUdeviceptr pointer, CUstream stream)
 {
-    if (real == NULL)
+    if (real == NULL || *real == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
-        return real(pointer, stream);
+        return (*real)(pointer, stream);
     int leaving = account_freeing(pointer);
-    CUresult result = real(pointer, stream);
+    CUresult result = (*real)(pointer, stream);
     if (result == CUDA_SUCCESS)
         (void)account_freed(pointer);
     if (__builtin_expect(leaving != 0, 0))
@@ -223,11 +223,11 @@ static CUresult free_in_stream(free_async *real, CUdeviceptr pointer, CUstream s
 CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream)
 {
     const struct driver *driver = driver_get();
-    return free_in_stream(driver != NULL ? driver->cuMemFreeAsync : NULL, pointer, stream);
+    return free_in_stream(driver != NULL ? &driver->cuMemFreeAsync : NULL, pointer, stream);
 }
 
 CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream)
 {
     const struct driver *driver = driver_get();
-    return free_in_stream(driver != NULL ? driver->cuMemFreeAsync_ptsz : NULL, pointer, stream);
+    return free_in_stream(driver != NULL ? &driver->cuMemFreeAsync_ptsz : NULL, pointer, stream);
 }

@@ -22,41 +22,55 @@ struct loading {
 
 typedef CUresult loading_call(const struct driver *driver, const struct loading *loading);
 
-/* A module that is loaded and turns out too big for the budget is unloaded again: *module is as it was. */
+/* A module that is loaded and turns out bigger than was asked for, where that does not fit at once, is unloaded again: *module is as it
+ * was, and *lacking what it takes. */
 static CUresult module_settle(const struct driver *driver, const struct loading *loading, CUmodule before,
-                              struct measured_charge *measured)
+                              struct measured_charge *measured, uint64_t *lacking)
 {
     uint64_t bytes = measured_cost(measured);
     if (!measured_extend(measured, bytes)) {
         (void)driver->cuModuleUnload(*loading->module);
         *loading->module = before;
         account_abandon(&measured->charge);
+        *lacking = bytes;
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     measured_record(measured, (uintptr_t)*loading->module, bytes);
     return CUDA_SUCCESS;
 }
 
+/* Loads with `bytes` asked for before. */
+static CUresult module_try(const struct driver *driver, const struct loading *loading, loading_call *call,
+                           uint64_t bytes, uint64_t *lacking)
+{
+    struct measured_charge measured;
+    bool passes;
+    CUmodule before = *loading->module;
+    *lacking = 0;
+    if (!measured_ask(driver, LEDGER_KIND_MODULE, bytes, &measured, &passes))
+        return passes ? call(driver, loading) : CUDA_ERROR_OUT_OF_MEMORY;
+    CUresult result = call(driver, loading);
+    if (result == CUDA_SUCCESS)
+        return module_settle(driver, loading, before, &measured, lacking);
+    measured_abandon(&measured);
+    return result;
+}
+
 static CUresult module_load(const struct loading *loading, loading_call *call, uint64_t (*cost)(const void *))
 {
     const struct driver *driver = driver_get();
-    struct measured_charge measured;
-    bool passes;
+    uint64_t lacking;
     if (driver == NULL)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!gate_enter())
         return call(driver, loading);
-    CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
-    bool asks = loading->module != NULL && loading->image != NULL; /* else the driver is to refuse */
-    CUmodule before = loading->module != NULL ? *loading->module : NULL;
-    if (asks && measured_ask(driver, LEDGER_KIND_MODULE, cost(loading->image), &measured, &passes)) {
-        result = call(driver, loading);
-        if (result == CUDA_SUCCESS)
-            result = module_settle(driver, loading, before, &measured);
-        else
-            measured_abandon(&measured);
-    } else if (!asks || passes)
-        result = call(driver, loading);
+    CUresult result;
+    if (loading->module != NULL && loading->image != NULL) {
+        result = module_try(driver, loading, call, cost(loading->image), &lacking);
+        if (lacking != 0) /* now that it is known what it takes, that can be waited for before it is taken */
+            result = module_try(driver, loading, call, lacking, &lacking);
+    } else
+        result = call(driver, loading); /* the driver is to refuse */
     gate_leave();
     return result;
 }

@@ -4,6 +4,7 @@
  */
 #include "config.h"
 
+#include "cuda/driver.h"
 #include "platform/gate.h"
 
 #ifndef CUBUDGET_TESTPOINTS
@@ -16,6 +17,7 @@ TEST_API int cubudget_testpoint_gate_close(uint32_t timeout_ms);
 TEST_API void cubudget_testpoint_gate_open(void);
 TEST_API unsigned cubudget_testpoint_gate_arrivals(void);
 TEST_API const char *cubudget_testpoint_gate_reason(void);
+TEST_API void cubudget_testpoint_gate_deinitialize(void);
 
 static _Atomic(unsigned) arrivals;
 
@@ -43,4 +45,9 @@ unsigned cubudget_testpoint_gate_arrivals(void)
 const char *cubudget_testpoint_gate_reason(void)
 {
     return gate_unevictable_reason();
+}
+
+void cubudget_testpoint_gate_deinitialize(void)
+{
+    driver_deinitialize();
 }

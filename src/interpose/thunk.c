@@ -44,6 +44,8 @@ static _Atomic(uint16_t) buckets[BUCKETS]; /* number in the pool + 1; 0: free */
 
 static CUresult missing(void)
 {
+    if (driver_is_deinitialized())
+        return CUDA_ERROR_DEINITIALIZED;
     return driver_bound() == NULL ? CUDA_ERROR_NOT_INITIALIZED : CUDA_ERROR_NOT_SUPPORTED;
 }
 
@@ -127,8 +129,28 @@ static void unknown_called(unsigned number)
         return;
     }
     if (reasons[number][0] == '\0')
-        (void)snprintf(reasons[number], sizeof reasons[number], "it calls %s, which is not known", driver_entry_name(named[number].entry));
+        (void)snprintf(reasons[number], sizeof reasons[number], "it calls %s, which is not known",
+                       driver_entry_name(named[number].entry));
     unevictable(reasons[number]);
+}
+
+/* No call reaches what a thunk stands for any more. Targets that are still 0 are set too: who is about to set one finds it taken. */
+static void thunks_deinitialize(void)
+{
+    for (unsigned i = 0; i < NAMED + THUNK_POOL; i++)
+        atomic_store(&thunk_targets[i], (uintptr_t)driver_deinitialized);
+}
+
+/* Where the thunk goes from now on. */
+static uintptr_t target_settle(unsigned number, uintptr_t real)
+{
+    static _Atomic(bool) announced;
+    uintptr_t target = 0;
+    if (!atomic_load(&announced)) {
+        driver_set_deinitialize(thunks_deinitialize);
+        atomic_store(&announced, true);
+    }
+    return atomic_compare_exchange_strong(&thunk_targets[number], &target, real) ? real : target;
 }
 
 void *thunk_arrive(unsigned number)
@@ -139,7 +161,7 @@ void *thunk_arrive(unsigned number)
         if (number >= NAMED || !named[number].safe)
             unknown_called(number);
         gate_pass();
-        atomic_store_explicit(&thunk_targets[number], real, memory_order_release);
+        real = target_settle(number, real);
     } else
         real = (uintptr_t)missing;
     errno = before;

@@ -146,3 +146,20 @@ void ledger_events_sleep(struct ledger *ledger, uint64_t seen, uint32_t timeout_
     if (ledger_event_count(ledger) == seen)
         (void)futex_wait(&header->events_signal, signal, timeout_ms);
 }
+
+void ledger_follow_look(struct ledger *ledger, struct ledger_follow *follow)
+{
+    struct ledger_header *header = layout_header(ledger);
+    atomic_store(&header->events_followed, 1);
+    follow->signal = atomic_load(&header->events_signal);
+    for (unsigned device = 0; device < LEDGER_DEVICES; device++)
+        follow->generations[device] = atomic_load(layout_generation(ledger, device));
+}
+
+int ledger_follow_sleep(struct ledger *ledger, const struct ledger_follow *follow, uint32_t timeout_ms)
+{
+    struct futex_look looks[1 + LEDGER_DEVICES] = {{&layout_header(ledger)->events_signal, follow->signal}};
+    for (unsigned device = 0; device < LEDGER_DEVICES; device++)
+        looks[1 + device] = (struct futex_look){layout_generation(ledger, device), follow->generations[device]};
+    return futex_wait_any(looks, 1 + LEDGER_DEVICES, timeout_ms);
+}

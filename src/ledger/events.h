@@ -46,4 +46,12 @@ bool ledger_event_read(const struct ledger *ledger, uint64_t number, struct ledg
 /* Sleeps until there are more than `seen`, at most so long. */
 void ledger_events_sleep(struct ledger *ledger, uint64_t seen, uint32_t timeout_ms);
 
+/* For who follows events and the pressure of all devices together (where he watches it: ledger_watch_begin): takes what both stood at,
+ * BEFORE he looks at either; then sleeps until one has moved on, at most so long. Nothing is lost between. 0, -ETIMEDOUT, -EINTR. */
+struct ledger_follow {
+    uint32_t signal, generations[LEDGER_DEVICES];
+};
+void ledger_follow_look(struct ledger *ledger, struct ledger_follow *follow);
+int ledger_follow_sleep(struct ledger *ledger, const struct ledger_follow *follow, uint32_t timeout_ms);
+
 #endif

@@ -29,6 +29,12 @@ static inline struct ledger_device *layout_device(const struct ledger *ledger, u
     return (struct ledger_device *)layout_at(ledger, LEDGER_OFFSET_DEVICES) + device;
 }
 
+/* The half of a device's pressure word that waiters sleep on: the count of changes. */
+static inline _Atomic(uint32_t) *layout_generation(const struct ledger *ledger, unsigned device)
+{
+    return (_Atomic(uint32_t) *)(void *)&layout_device(ledger, device)->pressure + 1;
+}
+
 static inline struct ledger_slot *layout_slot(const struct ledger *ledger, unsigned slot)
 {
     return (struct ledger_slot *)layout_at(ledger, LEDGER_OFFSET_SLOTS) + slot;

@@ -81,6 +81,9 @@ int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_
 /* Whether a device's budget is decided, so that nobody needs to measure the card again. */
 bool ledger_device_is_settled(const struct ledger *ledger, unsigned device);
 
+/* What the idle card uses by itself, as noted when it was settled. */
+uint64_t ledger_device_baseline(const struct ledger *ledger, unsigned device);
+
 /* Notes for people what kind of card it is: compute_capability is 10 * major + minor. Anybody, any time, the same values. */
 void ledger_device_describe(struct ledger *ledger, unsigned device, bool simulated, uint32_t compute_capability);
 
@@ -270,6 +273,9 @@ void ledger_context_cost_seen(struct ledger *ledger, unsigned device, uint64_t b
 
 /* --- pressure: watch.c -------------------------------------------------------------------------------------------- */
 
+/* What live rows hold of a device now. */
+uint64_t ledger_used(const struct ledger *ledger, unsigned device);
+
 /* A device's level of pressure (enum pressure_level) by what live rows hold now. */
 unsigned ledger_pressure_level(const struct ledger *ledger, unsigned device);
 
@@ -304,6 +310,9 @@ int ledger_pressure_told(const struct ledger *ledger, unsigned device, uint32_t 
 /* Sleeps while the count of changes is `generation`, at most timeout_ms. Woken by a change, or for nothing. */
 void ledger_pressure_sleep(struct ledger *ledger, unsigned device, uint32_t generation, uint32_t timeout_ms);
 void ledger_pressure_wake(struct ledger *ledger, unsigned device);
+
+/* Whether somebody uses that device, or did. */
+bool ledger_device_is_claimed(const struct ledger *ledger, unsigned device);
 
 /* A device's uuid. / The index of the device of that uuid (NULL: of the first there is), or -ENODEV. */
 void ledger_device_uuid(const struct ledger *ledger, unsigned device, uint8_t uuid[LEDGER_UUID_BYTES]);

@@ -120,6 +120,11 @@ static int budget_settle(struct ledger *ledger, struct ledger_device *entry, uin
     return 0;
 }
 
+uint64_t ledger_device_baseline(const struct ledger *ledger, unsigned device)
+{
+    return atomic_load(&layout_device(ledger, device)->baseline_bytes);
+}
+
 int ledger_device_settle(struct ledger *ledger, unsigned device, uint64_t total_bytes, uint64_t baseline_bytes,
                          uint64_t *shrunk_to, struct ledger_fault *fault)
 {

@@ -16,7 +16,7 @@
 #include "ledger/snapshot.h"
 #include "platform/env.h"
 
-enum { LOOKS_MAX = 100 };
+enum { LOOKS_MAX = 100, OVERDUE_MS = 10000 };
 
 /* What one row holds of one device, as read. */
 struct cell_copy {
@@ -35,6 +35,7 @@ struct rows_copy {
 static void text_copy(char *to, const char *from, size_t bytes)
 {
     unsigned char copy[LEDGER_NAME_BYTES > LEDGER_COMMAND_BYTES ? LEDGER_NAME_BYTES : LEDGER_COMMAND_BYTES];
+    _Static_assert(LEDGER_REASON_BYTES <= sizeof copy, "any text fits");
     memcpy(copy, from, bytes);
     size_t length = strnlen((const char *)copy, bytes);
     for (size_t at = 0; at < length;) {
@@ -120,7 +121,9 @@ static bool cell_is_empty(const struct cell_copy *cell)
 struct index {
     int slots[LEDGER_SLOTS];
     bool listed[LEDGER_ROWS];
-    bool gone[LEDGER_ROWS]; /* LIVE by its locks, and its process is not there any more */
+    int devices[LEDGER_DEVICES];
+    bool gone[LEDGER_ROWS];  /* LIVE by its locks, and its process is not there any more */
+    uint64_t now_ms, now_ns; /* CLOCK_MONOTONIC and CLOCK_REALTIME of one moment */
 };
 
 /* A row's tag as it is shown. */
@@ -198,27 +201,96 @@ static void device_begin(const struct ledger *ledger, unsigned number, struct sn
     device->peak_bytes = word_of(&entry->peak_bytes);
 }
 
-static void process_fill(const struct ledger *ledger, unsigned row, uint64_t tag, struct snapshot_process *process)
+/* The first row of a row's process; the row itself where the one it names is somebody else's. */
+static unsigned leader_of(const struct ledger *ledger, unsigned row)
 {
-    const struct ledger_row *entry = layout_row(ledger, row);
-    process->pid = atomic_load_explicit(&entry->pid, memory_order_relaxed);
-    process->start_ticks = word_of(&entry->start_ticks);
-    process->pid_namespace = word_of(&entry->pid_namespace);
-    process->row = row;
-    process->device = -1;
-    process->row_state = tag_state(tag);
-    process->process_state = atomic_load_explicit(&entry->process_state, memory_order_relaxed);
-    process->state_since_ns = word_of(&entry->state_since_ns);
-    text_copy(process->command, entry->command, LEDGER_COMMAND_BYTES);
+    unsigned leader = ledger_leader(ledger, row);
+    const struct ledger_row *own = layout_row(ledger, row), *first = layout_row(ledger, leader);
+    bool same = atomic_load_explicit(&own->pid, memory_order_relaxed) ==
+                    atomic_load_explicit(&first->pid, memory_order_relaxed) &&
+                word_of(&own->pid_namespace) == word_of(&first->pid_namespace) &&
+                word_of(&own->start_ticks) == word_of(&first->start_ticks);
+    return same ? leader : row;
 }
 
-static struct snapshot_process *process_add(struct snapshot *snapshot, const struct ledger *ledger, unsigned row,
-                                            uint64_t tag, unsigned slot)
+/* What of it a process waits for: on the device that is shown where it wants something there, else on the first where it does. */
+static void wanted_find(const struct ledger *ledger, const struct index *index, unsigned row, int shown,
+                        struct snapshot_wait *wait)
+{
+    wait->device = -1;
+    for (unsigned device = 0; device < LEDGER_DEVICES; device++) {
+        uint64_t bytes = word_of(&layout_cell(ledger, device, row)->wanted_bytes);
+        if (bytes == 0 || index->devices[device] < 0 || (wait->device >= 0 && index->devices[device] != shown))
+            continue;
+        wait->device = index->devices[device];
+        wait->bytes = bytes;
+    }
+}
+
+static void wait_fill(const struct ledger *ledger, const struct index *index, unsigned row,
+                      struct snapshot_process *process)
+{
+    const struct ledger_row *entry = layout_row(ledger, row);
+    struct snapshot_wait *wait = &process->wait;
+    uint64_t since_ms = word_of(&entry->wait_since_ms), deadline_ms = word_of(&entry->wait_deadline_ms);
+    uint32_t whom = atomic_load_explicit(&entry->waits_for, memory_order_relaxed);
+    wait->for_row = wait->for_slot = wait->device = -1;
+    process->stands_in_line = atomic_load_explicit(&entry->wait_ticket, memory_order_acquire) != 0 &&
+                              tag_state(atomic_load(layout_tag(ledger, row))) == LEDGER_ROW_LIVE;
+    if (!process->stands_in_line || process->row_state != LEDGER_ROW_LIVE)
+        return;
+    wait->kind = atomic_load_explicit(&entry->waiting, memory_order_relaxed) == LEDGER_WAITING_RESTORE
+                     ? LEDGER_WAITING_RESTORE
+                     : LEDGER_WAITING_ALLOCATION;
+    wait->since_ns = bytes_less(index->now_ns, bytes_less(index->now_ms, since_ms) * 1000000U);
+    process->is_overdue = deadline_ms != LEDGER_NO_DEADLINE && index->now_ms > bytes_add(deadline_ms, OVERDUE_MS);
+    wanted_find(ledger, index, row, process->device, wait);
+    if (whom == 0 || whom > LEDGER_ROWS)
+        return;
+    wait->for_row = (int)whom - 1;
+    wait->for_pid = atomic_load_explicit(&layout_row(ledger, whom - 1)->pid, memory_order_relaxed);
+    wait->for_slot = slot_of(index, atomic_load(layout_tag(ledger, whom - 1)));
+}
+
+/* What is the process's and not the row's. */
+static void leader_fill(const struct ledger *ledger, const struct index *index, struct snapshot_process *process)
+{
+    const struct ledger_row *entry = layout_row(ledger, process->leader);
+    uint32_t word = atomic_load(&entry->process_state);
+    process->process_state = process_word_state(word);
+    process->wanted = process_word_wants(word);
+    process->state_since_ns = word_of(&entry->state_since_ns);
+    process->evictable = process->row_state == LEDGER_ROW_LIVE && process->process_state != LEDGER_PROCESS_NO_AGENT &&
+                         atomic_load_explicit(&entry->evictable, memory_order_acquire) == 1;
+    if (process->row_state != LEDGER_ROW_LIVE)
+        memcpy(process->reason, "it has ended", sizeof "it has ended");
+    else if (process->process_state == LEDGER_PROCESS_NO_AGENT)
+        memcpy(process->reason, "no context yet", sizeof "no context yet");
+    else if (!process->evictable)
+        text_copy(process->reason, entry->reason, LEDGER_REASON_BYTES);
+    process->host_bytes = word_of(&entry->host_bytes);
+    wait_fill(ledger, index, process->leader, process);
+}
+
+/* A new entry, for a row of slot `slot` on device `device` (index into devices[]; -1: on none). */
+static struct snapshot_process *process_add(struct snapshot *snapshot, const struct ledger *ledger,
+                                            const struct index *index, unsigned row, uint64_t tag, unsigned slot,
+                                            int device)
 {
     struct snapshot_process *process = &snapshot->processes[snapshot->process_count++];
-    memset(process, 0, sizeof *process);
-    process_fill(ledger, row, tag, process);
-    process->slot = slot;
+    const struct ledger_row *entry = layout_row(ledger, row);
+    *process = (struct snapshot_process){
+        .pid = atomic_load_explicit(&entry->pid, memory_order_relaxed),
+        .start_ticks = word_of(&entry->start_ticks),
+        .pid_namespace = word_of(&entry->pid_namespace),
+        .row = row,
+        .slot = slot,
+        .device = device,
+        .row_state = tag_state(tag),
+        .leader = leader_of(ledger, row),
+    };
+    text_copy(process->command, entry->command, LEDGER_COMMAND_BYTES);
+    leader_fill(ledger, index, process);
     return process;
 }
 
@@ -241,8 +313,7 @@ static void row_add(const struct ledger *ledger, struct index *index, struct sna
     if (cell_is_empty(cell))
         return;
     index->listed[row] = true;
-    struct snapshot_process *process = process_add(snapshot, ledger, row, cell->tag, (unsigned)slot);
-    process->device = (int)at;
+    struct snapshot_process *process = process_add(snapshot, ledger, index, row, cell->tag, (unsigned)slot, (int)at);
     process->used_bytes = cell->committed;
     process->in_flight_bytes = cell->in_flight;
     process->bid_bytes = live ? cell->bid : 0;
@@ -272,7 +343,7 @@ static void idle_add(const struct ledger *ledger, const struct index *index, str
         uint64_t tag = tag_shown(index, row, atomic_load(layout_tag(ledger, row)));
         int slot = slot_of(index, tag);
         if (tag_state(tag) != LEDGER_ROW_FREE && slot >= 0 && !index->listed[row])
-            (void)process_add(snapshot, ledger, row, tag, (unsigned)slot);
+            (void)process_add(snapshot, ledger, index, row, tag, (unsigned)slot, -1);
     }
 }
 
@@ -289,9 +360,15 @@ static void parts_fill(const struct ledger *ledger, struct index *index, struct 
         index->slots[slot] = (int)snapshot->slot_count;
         slot_fill(ledger, slot, &snapshot->slots[snapshot->slot_count++]);
     }
-    for (unsigned device = 0; device < LEDGER_DEVICES; device++)
-        if (word_of(&layout_device(ledger, device)->claim) != 0)
-            device_begin(ledger, device, &snapshot->devices[snapshot->device_count++]);
+    for (unsigned device = 0; device < LEDGER_DEVICES; device++) {
+        index->devices[device] = -1;
+        if (word_of(&layout_device(ledger, device)->claim) == 0)
+            continue;
+        index->devices[device] = (int)snapshot->device_count;
+        device_begin(ledger, device, &snapshot->devices[snapshot->device_count++]);
+    }
+    index->now_ms = clock_realtime_ns(CLOCK_MONOTONIC) / 1000000U;
+    index->now_ns = clock_realtime_ns(CLOCK_REALTIME);
 }
 
 /* What the snapshot is put together in; too large for a stack. */
@@ -335,4 +412,38 @@ void snapshot_free(struct snapshot *snapshot)
     free(snapshot->processes);
     snapshot->processes = NULL;
     snapshot->process_count = 0;
+}
+
+bool snapshot_slot_name(const struct ledger *ledger, unsigned slot, char name[LEDGER_NAME_BYTES])
+{
+    if (slot >= LEDGER_SLOTS || word_of(&layout_slot(ledger, slot)->claim) == 0)
+        return false;
+    name_copy(name, layout_slot(ledger, slot)->name);
+    return true;
+}
+
+bool snapshot_row_owner(const struct ledger *ledger, unsigned row, uint64_t time_ns, uint32_t *pid, unsigned *slot)
+{
+    if (row >= layout_rows_high(ledger) || word_of(&layout_row(ledger, row)->started_ns) > time_ns)
+        return false;
+    *pid = atomic_load_explicit(&layout_row(ledger, row)->pid, memory_order_relaxed);
+    *slot = tag_slot(atomic_load(layout_tag(ledger, row)));
+    return true;
+}
+
+bool snapshot_row_lives(struct ledger *ledger, unsigned row, uint32_t pid)
+{
+    struct row_owner self;
+    (void)ledger_reap(ledger);
+    owner_read(&self);
+    const struct ledger_row *entry = layout_row(ledger, row);
+    return tag_state(atomic_load(layout_tag(ledger, row))) == LEDGER_ROW_LIVE &&
+           atomic_load_explicit(&entry->pid, memory_order_relaxed) == pid && !owner_is_gone(&self, entry);
+}
+
+void snapshot_reason(const struct ledger *ledger, unsigned row, char reason[LEDGER_REASON_BYTES + 1])
+{
+    reason[0] = '\0';
+    if (atomic_load_explicit(&layout_row(ledger, row)->evictable, memory_order_acquire) != 1)
+        text_copy(reason, layout_row(ledger, row)->reason, LEDGER_REASON_BYTES);
 }

@@ -7,6 +7,7 @@
 #define LEDGER_SNAPSHOT_H
 
 #include "ledger/ledger.h"
+#include "ledger/process.h"
 
 enum pressure_level { PRESSURE_LOW, PRESSURE_MEDIUM, PRESSURE_HIGH, PRESSURE_CRITICAL };
 
@@ -38,6 +39,17 @@ struct snapshot_slot {
     unsigned processes; /* live ones */
 };
 
+/* What a process stands in line for, and whose room it hopes for. */
+struct snapshot_wait {
+    enum ledger_waiting kind; /* LEDGER_WAITING_NOT: it does not wait, and the rest means nothing */
+    int device;               /* index into devices[]; -1: unknown */
+    uint64_t bytes;           /* of that device */
+    uint64_t since_ns;        /* CLOCK_REALTIME */
+    int for_row,
+        for_slot; /* who is to make room: its row, and its slot as an index into slots[]; -1: nobody in particular */
+    uint32_t for_pid;
+};
+
 /* One device's account of one process in one slot; a process that holds nothing anywhere appears once, with device -1. */
 struct snapshot_process {
     uint32_t pid;
@@ -45,8 +57,18 @@ struct snapshot_process {
     unsigned row, slot; /* slot: index into slots[] */
     int device;         /* index into devices[] */
     enum ledger_row_state row_state;
-    uint32_t process_state;
+    /* Of the whole process, from its first row: */
+    unsigned leader; /* that row */
+    enum ledger_process_state process_state;
+    bool wanted;             /* somebody wants it back on the card */
     uint64_t state_since_ns; /* CLOCK_REALTIME */
+    bool evictable;
+    char reason[LEDGER_REASON_BYTES + 1]; /* why it is not evictable; "": that is not known */
+    uint64_t host_bytes;                  /* of host memory for its image */
+    bool stands_in_line; /* and counts there: as far as the ledger can tell it lives, though it may have ended */
+    bool is_overdue;     /* it still stands there, 10 s after its deadline */
+    struct snapshot_wait wait;
+    /* Of this row: */
     char command[LEDGER_COMMAND_BYTES + 1];
     uint64_t used_bytes, in_flight_bytes, bid_bytes, evicted_bytes;
     uint64_t by_kind[LEDGER_KIND_COUNT];
@@ -66,5 +88,17 @@ struct snapshot {
  * budget - used - dead bytes, at least 0. used_bytes of devices and slots leave out ORPHANED and DYING rows. */
 int snapshot_take(struct ledger *ledger, struct snapshot *snapshot);
 void snapshot_free(struct snapshot *snapshot);
+
+/* The name of slot `slot` of the ledger, as a snapshot shows it. False: there is none. */
+bool snapshot_slot_name(const struct ledger *ledger, unsigned slot, char name[LEDGER_NAME_BYTES]);
+
+/* Who had row `row` at a time (CLOCK_REALTIME). False: it has another owner by now, or never had one. *slot is the ledger's. */
+bool snapshot_row_owner(const struct ledger *ledger, unsigned row, uint64_t time_ns, uint32_t *pid, unsigned *slot);
+
+/* Whether the process `pid` that had that row lives and has it still. Reaps first. */
+bool snapshot_row_lives(struct ledger *ledger, unsigned row, uint32_t pid);
+
+/* Why the process of that first row cannot be evicted, as its agent last said it; "" where it said nothing. */
+void snapshot_reason(const struct ledger *ledger, unsigned row, char reason[LEDGER_REASON_BYTES + 1]);
 
 #endif

@@ -41,13 +41,7 @@ static unsigned level_of(uint64_t word)
     return (unsigned)(word & 3);
 }
 
-/* The half of the word that waiters sleep on. */
-static _Atomic(uint32_t) *generation_word(const struct ledger *ledger, unsigned device)
-{
-    return (_Atomic(uint32_t) *)(void *)&layout_device(ledger, device)->pressure + 1;
-}
-
-static uint64_t live_bytes(const struct ledger *ledger, unsigned device)
+uint64_t ledger_used(const struct ledger *ledger, unsigned device)
 {
     uint64_t sum = 0;
     unsigned high = layout_rows_high(ledger);
@@ -61,7 +55,7 @@ static uint64_t live_bytes(const struct ledger *ledger, unsigned device)
 
 unsigned ledger_pressure_level(const struct ledger *ledger, unsigned device)
 {
-    return (unsigned)pressure_of(live_bytes(ledger, device), layout_budget(ledger, device));
+    return (unsigned)pressure_of(ledger_used(ledger, device), layout_budget(ledger, device));
 }
 
 /* Before the count moves on from a sixteenth change, its word is kept: whoever moves it keeps the same word first. */
@@ -89,7 +83,7 @@ void ledger_pressure_publish(struct ledger *ledger, unsigned device)
         if (!atomic_compare_exchange_strong(&entry->pressure, &word, next))
             continue;
         TESTPOINT("pressure.published");
-        futex_wake_all(generation_word(ledger, device));
+        futex_wake_all(layout_generation(ledger, device));
     }
 }
 
@@ -165,12 +159,17 @@ int ledger_pressure_told(const struct ledger *ledger, unsigned device, uint32_t 
 
 void ledger_pressure_sleep(struct ledger *ledger, unsigned device, uint32_t generation, uint32_t timeout_ms)
 {
-    (void)futex_wait(generation_word(ledger, device), generation, timeout_ms);
+    (void)futex_wait(layout_generation(ledger, device), generation, timeout_ms);
 }
 
 void ledger_pressure_wake(struct ledger *ledger, unsigned device)
 {
-    futex_wake_all(generation_word(ledger, device));
+    futex_wake_all(layout_generation(ledger, device));
+}
+
+bool ledger_device_is_claimed(const struct ledger *ledger, unsigned device)
+{
+    return device < LEDGER_DEVICES && atomic_load(&layout_device(ledger, device)->claim) != 0;
 }
 
 int ledger_device_find(const struct ledger *ledger, const uint8_t uuid[LEDGER_UUID_BYTES])

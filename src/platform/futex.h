@@ -17,6 +17,15 @@
 int futex_wait(_Atomic(uint32_t) *word, uint32_t expected, uint32_t timeout_ms);
 void futex_wake_all(_Atomic(uint32_t) *word);
 
+/* The same for up to FUTEX_ANY_MAX words at once: sleeps while each is as expected. A kernel that cannot (before 5.16, or where a
+ * filter forbids it) sleeps on the first alone, FUTEX_ANY_LOOK_MS at most, and says 0 then: the caller looks again. */
+enum { FUTEX_ANY_MAX = 32, FUTEX_ANY_LOOK_MS = 50 };
+struct futex_look {
+    _Atomic(uint32_t) *word;
+    uint32_t expected;
+};
+int futex_wait_any(const struct futex_look *looks, unsigned count, uint32_t timeout_ms);
+
 struct brief_lock {
     _Atomic(uint32_t) held;
 };

@@ -76,7 +76,7 @@ static void child_begins(void)
             struct gate_mark *mark = &chunk->place[i].mark;
             if (mark == gate_self)
                 continue;
-            atomic_store(&mark->inside, GATE_OUT);
+            atomic_store(&mark->inside, GATE_AWAY);
             atomic_store(&mark->thread, 0);
         }
     if (gate_self != &nobody)
@@ -115,6 +115,8 @@ static struct gate_mark *mark_take_new(int thread)
     struct chunk *chunk = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (chunk == MAP_FAILED)
         return NULL;
+    for (unsigned i = 0; i < CHUNK_MARKS; i++)
+        atomic_store_explicit(&chunk->place[i].mark.inside, GATE_AWAY, memory_order_relaxed);
     atomic_store(&chunk->place[0].mark.thread, thread);
     chunk->next = atomic_load(&chunks);
     while (!atomic_compare_exchange_weak(&chunks, &chunk->next, chunk)) {
@@ -176,7 +178,6 @@ static void come_back(struct gate_mark *mark, uintptr_t stack)
 static bool outermost_enter(struct gate_mark *mark, uintptr_t stack)
 {
     atomic_store(&mark->inside, stack);
-    atomic_store_explicit(&mark->used, 1, memory_order_relaxed);
     while (atomic_load(&gate_shut) != 0) {
         atomic_store(&mark->inside, GATE_OUT);
         gate_wait();
@@ -193,7 +194,7 @@ bool gate_enter_slowly(uintptr_t stack)
     }
     struct gate_mark *mark = gate_self;
     uintptr_t inside = atomic_load_explicit(&mark->inside, memory_order_relaxed);
-    if (inside == GATE_OUT)
+    if (inside <= GATE_AWAY)
         return outermost_enter(mark, stack);
     /* Not deeper than the outermost call: that one was left by longjmp. A handler on a stack of its own may lie anywhere. */
     if (stack >= (inside & ~(uintptr_t)GATE_AWAY) && !on_signal_stack())
@@ -330,11 +331,13 @@ bool gate_sweep(void)
     for (struct chunk *chunk = atomic_load(&chunks); chunk != NULL; chunk = chunk->next)
         for (unsigned i = 0; i < CHUNK_MARKS; i++) {
             struct gate_mark *mark = &chunk->place[i].mark;
-            used = mark_is_inside(mark) || used;
-            if (atomic_load_explicit(&mark->used, memory_order_relaxed) != 0) {
-                atomic_store_explicit(&mark->used, 0, memory_order_relaxed);
-                used = true;
-            }
+            uintptr_t inside = atomic_load(&mark->inside);
+            if (inside == GATE_AWAY)
+                continue;
+            used = true;
+            /* Its thread may pass just now and overwrite this, or leave: then it has passed, and the next sweep says so. */
+            if (inside == GATE_OUT)
+                (void)atomic_compare_exchange_strong(&mark->inside, &inside, GATE_AWAY);
         }
     return used;
 }

@@ -23,14 +23,13 @@
 
 enum {
     GATE_OUT = 0,
-    GATE_AWAY = 1, /* this bit: within a wrapper, and not in the driver just now */
+    GATE_AWAY = 1, /* this bit: within a wrapper, and not in the driver just now; alone: out, and not passed since gate_sweep */
 };
 
 struct gate_mark {
     _Atomic(uintptr_t)
         inside; /* GATE_OUT, or the stack pointer (an even number) of the outermost call, with GATE_AWAY or without */
-    _Atomic(uint8_t) used; /* set by each pass, cleared by gate_sweep */
-    _Atomic(int) thread;   /* 0: free to take */
+    _Atomic(int) thread; /* 0: free to take */
 };
 
 extern __thread struct gate_mark *gate_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
@@ -62,11 +61,10 @@ static inline __attribute__((always_inline)) struct gate_mark *gate_try(void)
     struct gate_mark *mark = gate_self;
     if (mark == NULL)
         __builtin_unreachable(); /* spares the caller's look at the answer */
-    /* A thread without a mark has that of nobody, in which something is set for good. */
+    /* A thread without a mark has that of nobody, in which something is set for good; so has one after a sweep, once. */
     if (__builtin_expect(atomic_load_explicit(&mark->inside, memory_order_relaxed) != GATE_OUT, 0))
         return NULL;
     atomic_store_explicit(&mark->inside, gate_stack(), memory_order_relaxed);
-    atomic_store_explicit(&mark->used, 1, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst); /* the closing side's membarrier makes it a fence of the processor */
     if (__builtin_expect(atomic_load_explicit(&gate_shut, memory_order_acquire) == 0, 1))
         return mark;

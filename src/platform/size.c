@@ -105,8 +105,10 @@ static const struct unit *unit_find(const struct unit *units, size_t count, cons
 /* value * factor, where that is a whole number below `bound`. */
 static int decimal_scale(const struct decimal *value, uint64_t factor, uint64_t bound, uint64_t *result)
 {
-    unsigned __int128 part = (unsigned __int128)value->fraction * factor, whole = (unsigned __int128)value->whole * factor;
-    if (value->scale != 1) { /* with a fraction: else nothing is divided, which is a function apart for so wide a number */
+    unsigned __int128 part = (unsigned __int128)value->fraction * factor,
+                      whole = (unsigned __int128)value->whole * factor;
+    if (value->scale !=
+        1) { /* with a fraction: else nothing is divided, which is a function apart for so wide a number */
         if (part % value->scale != 0)
             return -EINVAL;
         whole += part / value->scale;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cuda/cuda_abi.h"
+#include "cuda/nvml_abi.h"
 #include "every_driver.h"
 
 enum { QUIET_MS = 20000, KIND_PASSED = 0, KIND_THUNK = 1, KIND_UNKNOWN = 2 };
@@ -53,6 +54,7 @@ static int (*close_gate)(uint32_t);
 static void (*open_gate)(void);
 static unsigned (*arrivals)(void);
 static const char *(*reason)(void);
+static void (*deinitialize)(void);
 
 static void check(int holds, const char *name, const char *what)
 {
@@ -228,6 +230,85 @@ static void nvml_check(const char *name)
     pthread_join(thread, NULL);
 }
 
+/* --- after the end -------------------------------------------------------------------------------------------------------------- */
+
+static void *nvml_found(const char *name)
+{
+    void *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW);
+    return nvml ? dlsym(nvml, name) : NULL;
+}
+
+struct ended {
+    struct call call;
+    const char *name;
+    pthread_t thread;
+    int answer;
+};
+
+static void ended_start(struct ended *ended)
+{
+    unsigned before = arrivals();
+    pthread_attr_t small;
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 256 << 10);
+    int status = pthread_create(&ended->thread, &small, call_run, &ended->call);
+    pthread_attr_destroy(&small);
+    if (status) {
+        printf("no thread\n");
+        exit(1);
+    }
+    check(call_arrives(&ended->call, before), ended->name, "it does not wait at the closed gate");
+}
+
+/* Calls each while the gate is closed, lets the driver be gone, and opens it; then each again. None may reach the driver. */
+static void all_end(struct ended *all, unsigned count)
+{
+    const char *const before = last();
+    check(close_gate(QUIET_MS) == 0, "the end", "the gate is not quiet");
+    for (unsigned i = 0; i < count; i++)
+        ended_start(&all[i]);
+    deinitialize();
+    open_gate();
+    for (unsigned i = 0; i < count; i++) {
+        pthread_join(all[i].thread, NULL);
+        check(all[i].call.result == all[i].answer, all[i].name, "who waited for it hears that the driver is there");
+        all[i].call.result = -1;
+        call_run(&all[i].call);
+        check(all[i].call.result == all[i].answer, all[i].name, "it answers after the end");
+    }
+    check(last() == before, last(), "it reached the driver");
+}
+
+/* The functions that answer, straight away for some, before there is an end. */
+static void deinitialize_check(const char *name)
+{
+    static struct ended all[2 * SYMBOLS + 3];
+    unsigned count = 0;
+    for (unsigned i = 0; i < SYMBOLS; i++) {
+        struct ended *by_handle = &all[count++];
+        *by_handle = (struct ended){.name = symbols[i].name, .answer = CUDA_ERROR_DEINITIALIZED};
+        by_handle->call.function = dlsym(driver, symbols[i].name);
+        if (symbols[i].kind != KIND_UNKNOWN && i % 2 == 0)
+            call_run(&by_handle->call);
+        atomic_store(&by_handle->call.returned, 0);
+        if (!symbols[i].exported)
+            continue;
+        all[count] = *by_handle;
+        memcpy(&all[count++].call.function, &symbols[i].linked, sizeof(symbols[i].linked));
+    }
+    all[count++] = (struct ended){
+        .name = name, .answer = CUDA_ERROR_DEINITIALIZED, .call.function = dlsym(driver, "cuUnknownFirst")};
+    all[count++] = (struct ended){
+        .name = "nvml", .answer = NVML_ERROR_UNINITIALIZED, .call.function = nvml_found("nvmlDeviceGetMemoryInfo")};
+    all[count++] = (struct ended){.name = "nvml_v2",
+                                  .answer = NVML_ERROR_UNINITIALIZED,
+                                  .call.function = nvml_found("nvmlDeviceGetMemoryInfo_v2")};
+    all_end(all, count);
+    struct call late = {.function = dlsym(driver, "cuUnknownSecond")};
+    call_run(&late);
+    check(late.result == CUDA_ERROR_DEINITIALIZED, "cuUnknownSecond", "it answers after the end, looked up then");
+}
+
 static void controls_find(void)
 {
     driver = dlopen("libcuda.so.1", RTLD_NOW);
@@ -237,7 +318,8 @@ static void controls_find(void)
     *(void **)&open_gate = dlsym(RTLD_DEFAULT, "cubudget_testpoint_gate_open");
     *(void **)&arrivals = dlsym(RTLD_DEFAULT, "cubudget_testpoint_gate_arrivals");
     *(void **)&reason = dlsym(RTLD_DEFAULT, "cubudget_testpoint_gate_reason");
-    if (ask && last && close_gate && open_gate && arrivals && reason)
+    *(void **)&deinitialize = dlsym(RTLD_DEFAULT, "cubudget_testpoint_gate_deinitialize");
+    if (ask && last && close_gate && open_gate && arrivals && reason && deinitialize)
         return;
     printf("the driver or the tests' copy of the library is not here\n");
     exit(1);
@@ -257,6 +339,7 @@ int main(void)
     in_child("cuUnknownFirst", unknown_check);
     in_child("cuUnknownSecond", unknown_check);
     in_child("cuMany", many_check);
+    in_child("the end", deinitialize_check);
     variable_check();
     nvml_check("nvmlDeviceGetMemoryInfo");
     nvml_check("nvmlDeviceGetMemoryInfo_v2");

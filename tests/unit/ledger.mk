@@ -14,13 +14,16 @@ ledger_tests = \
     tests/unit/test_charge \
     tests/unit/test_device \
     tests/unit/test_env \
+    tests/unit/test_events \
     tests/unit/test_biased_lock \
     tests/unit/test_gate \
     tests/unit/test_futex \
     tests/unit/test_ledger_open \
+    tests/unit/test_line \
     tests/unit/test_liveness \
     tests/unit/test_log \
     tests/unit/test_pressure \
+    tests/unit/test_process \
     tests/unit/test_reap \
     tests/unit/test_row \
     tests/unit/test_shm \
@@ -44,6 +47,15 @@ tests_unit_test_env_LDADD = $(scene_libs)
 tests_unit_test_gate_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_gate_CFLAGS = $(scene_cflags)
 tests_unit_test_gate_LDADD = $(scene_libs)
+tests_unit_test_events_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_events_CFLAGS = $(scene_cflags)
+tests_unit_test_events_LDADD = $(scene_testpoint_libs)
+tests_unit_test_line_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_line_CFLAGS = $(scene_cflags)
+tests_unit_test_line_LDADD = $(scene_libs)
+tests_unit_test_process_CPPFLAGS = $(scene_cppflags)
+tests_unit_test_process_CFLAGS = $(scene_cflags)
+tests_unit_test_process_LDADD = $(scene_libs)
 tests_unit_test_biased_lock_CPPFLAGS = $(scene_cppflags)
 tests_unit_test_biased_lock_CFLAGS = $(scene_cflags)
 tests_unit_test_biased_lock_LDADD = $(scene_libs)

@@ -1,0 +1,11 @@
+# The agent: processes that leave the card and come back, over the simulator.
+EXTRA_DIST += tests/integration/agent_stage.h
+if SIMULATOR
+if HAVE_CMOCKA
+agent_tests = tests/integration/test_agent
+check_PROGRAMS += $(agent_tests)
+TESTS += $(agent_tests)
+tests_integration_test_agent_CPPFLAGS = $(books_cppflags)
+tests_integration_test_agent_LDADD = $(books_libs)
+endif
+endif
