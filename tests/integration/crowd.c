@@ -86,6 +86,8 @@ static _Noreturn void member_become(const struct crowd *crowd, unsigned place, u
     setenv("CUBUDGET_SLOT", slot, 1);
     setenv("CUBUDGET_BUDGET", "832MiB", 1);
     setenv("CUBUDGET_SIMULATE", MACHINE_OPTIONS, 1);
+    setenv("CUBUDGET_WAIT", "30s", 1);         /* nobody is to come near it */
+    setenv("CUBUDGET_HOST_LIMIT", "64GiB", 1); /* the simulator's images take next to nothing */
     setenv("ASAN_OPTIONS", "verify_asan_link_order=0:detect_leaks=0", 1);
     setenv("LD_LIBRARY_PATH", simulator, 1);
     setenv("LD_PRELOAD", library, 1);
@@ -249,8 +251,8 @@ void crowd_watch(struct crowd *crowd, unsigned microseconds)
     crowd->looked_ms = now;
     for (unsigned place = 0; place < CROWD_MEMBERS; place++) {
         struct member *member = &crowd->members[place];
-        if (late > LOOK_LATE_MS)
-            member->moved_ms += late;
+        if (late > LOOK_LATE_MS) /* who began to move since is not put into the future */
+            member->moved_ms = member->moved_ms + late < now ? member->moved_ms + late : now;
         if (member->stopped && member->until_ms <= now)
             member_continue(crowd, place);
         member_look(crowd, place, now);
