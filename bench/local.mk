@@ -8,13 +8,17 @@ bench_libcuda_la_SOURCES = bench/noop_driver.c
 bench_libcuda_la_CFLAGS = $(AM_CFLAGS) -O2 -ftls-model=initial-exec
 bench_libcuda_la_LDFLAGS = $(AM_LDFLAGS) -shared -rpath /nonexistent -version-info 1:0:0
 
-check_PROGRAMS += bench/bench bench/measure
+check_PROGRAMS += bench/bench bench/evict bench/measure
 bench_bench_SOURCES = bench/bench.c
 bench_measure_SOURCES = bench/measure.c
 bench_measure_LDADD = -ldl
+bench_evict_SOURCES = bench/evict.c tests/integration/fill_kernel.h
+bench_evict_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+bench_evict_LDADD = -ldl
 
 .PHONY: bench
-bench: libcubudget.la bench/libcuda.la bench/bench bench/measure
+bench: all-am bench/libcuda.la bench/bench bench/evict bench/measure
 	$(abs_builddir)/bench/bench $(abs_builddir) $(abs_builddir)/bench/results.json
+	$(abs_builddir)/bench/evict $(abs_builddir)
 CLEANFILES += bench/results.json
 endif

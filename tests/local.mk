@@ -13,6 +13,7 @@ include tests/integration/sim.mk
 include tests/integration/interpose.mk
 include tests/integration/cli.mk
 include tests/integration/books.mk
+include tests/integration/trials.mk
 include tests/integration/agent.mk
 include tests/api/local.mk
 include tests/crash/local.mk

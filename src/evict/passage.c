@@ -306,9 +306,9 @@ static void come_back(struct passage *passage, uint32_t *word)
     ledger_resident_note(passage->ledger, passage->row, now_ms());
     move(passage, word, LEDGER_PROCESS_RUNNING, false);
     atomic_store(&has_arrived, false);
+    tell(passage, LEDGER_EVENT_RESTORE, LEDGER_WHY_NONE, *word, passage->wanted_ns); /* with the gate open it may end */
     gate_open();
     moving_end();
-    tell(passage, LEDGER_EVENT_RESTORE, LEDGER_WHY_NONE, *word, passage->wanted_ns);
     say_moved(passage, "is back on the card", passage->wanted_ns);
     passage->wanted_ns = 0;
 }

@@ -24,7 +24,7 @@ enum {
     HELPER_MS = 2000, /* measured: nvmlInit takes 9 ms */
     NAP_FIRST_MS = 2,
     NAP_LAST_MS = 50,
-    BYTE_PATIENCE_MS = 5000, /* the longest restore measured took 1.9 s */
+    BYTE_PATIENCE_MS = 300, /* its holder may be stopped, and everybody else wants to come back too */
     BYTE_NAP_MS = 2,
 };
 
