@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "account/state.h"
+#include "platform/gate.h"
 #include "platform/testpoint.h"
 
 static bool primary_is_active(const struct driver *driver, CUdevice ordinal)
@@ -61,6 +62,18 @@ static void reading_abandon(struct account *account, const struct context_charge
     (void)drift_end(account, &unused, 0, &excess);
 }
 
+/* Who holds it may wait for room as long as it takes: waiting for him is no reason why this process should stay on the card. Taken
+ * for good only inside again, so that nobody holds it who waits at the gate. */
+static void making_take(struct account *account)
+{
+    while (!brief_lock_try(&account->making)) {
+        gate_outside_begin();
+        brief_lock_take(&account->making);
+        brief_lock_give(&account->making);
+        gate_outside_end();
+    }
+}
+
 bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, struct context_charge *context)
 {
     struct account *account = account_get();
@@ -68,7 +81,7 @@ bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, 
     *context = (struct context_charge){.ordinal = ordinal};
     if (device == NULL)
         return true;
-    brief_lock_take(&account->making);
+    making_take(account);
     context->locked = true;
     if (primary && primary_is_active(driver, ordinal))
         return true;
@@ -137,7 +150,7 @@ void context_ending_begin(CUcontext handle, CUdevice ordinal, struct context_end
     *ending = (struct context_ending){.handle = handle, .ordinal = ordinal};
     if (account == NULL)
         return;
-    brief_lock_take(&account->making);
+    making_take(account);
     ending->locked = true;
     biased_lock_take(&account->books);
     if (handle == NULL) {

@@ -61,7 +61,7 @@ static enum options_result limit_read(struct limit *limit, int argc, char **argv
         {"budget", KEY_BUDGET, "SIZE", 0, "of each device, for all slots together", 0},
         {"device", KEY_DEVICE, "INDEX|UUID", 0, "that budget of this device alone", 0},
         {"reserve", KEY_RESERVE, "SIZE", 0, "what the slot can always get; 0: nothing", 0},
-        {"priority", KEY_PRIORITY, "0..100|max", 0, "who keeps its memory longer; max: never evicted", 0},
+        {"priority", KEY_PRIORITY, "0..100|max", 0, "who stays on the card longer; max: always", 0},
         {"ledger", KEY_LEDGER, "NAME", 0, "the ledger of that name (CUBUDGET_LEDGER; \"default\")", 0},
         {0},
     };

@@ -32,11 +32,11 @@ static const struct run_option {
     {"budget", "CUBUDGET_BUDGET", "SIZE", "of each device, for all slots of the ledger together (8GiB)", 0},
     {"limit", "CUBUDGET_LIMIT", "SIZE", "the most this slot may hold (no limit)", 0},
     {"reserve", "CUBUDGET_RESERVE", "SIZE", "what this slot can always get; 0 gives it up", 0},
-    {"priority", "CUBUDGET_PRIORITY", "0..100|max", "who keeps its memory longer (50); max: never evicted", 0},
+    {"priority", "CUBUDGET_PRIORITY", "0..100|max", "who stays on the card longer (50); max: always", 0},
     {"ledger", "CUBUDGET_LEDGER", "NAME", "the ledger of that name (default)", 0},
     {"config", "CUBUDGET_CONFIG", "FILE", "what the ledger and its slots shall be (~/.config/cubudget.ini)", 0},
-    {"evict", "CUBUDGET_EVICT", "auto|off|checkpoint", "how this slot may be moved out of the way (auto)", 0},
-    {"wait", "CUBUDGET_WAIT", "TIME", "how long a request waits for room (30s)", 0},
+    {"evict", "CUBUDGET_EVICT", "auto|off|checkpoint", "how it may be moved off the card for others (auto)", 0},
+    {"wait", "CUBUDGET_WAIT", "TIME", "how long an allocation waits for room (30s); 0: not", 0},
     {"simulate", "CUBUDGET_SIMULATE", "KEY=VALUE,...", "run on the simulated GPU", OPTION_ARG_OPTIONAL},
 };
 enum { RUN_OPTIONS = sizeof run_options / sizeof *run_options };
@@ -74,8 +74,7 @@ static enum options_result run_read(struct run *run, int argc, char **argv)
         .doc = "Runs COMMAND with its device memory charged to a slot of the ledger."
                "\vSIZE is bytes or a number with K M G T, KiB MiB GiB TiB (1024) or KB MB GB TB (1000); TIME a number "
                "with ms, s or m. Each option has a variable, such as CUBUDGET_SLOT, that is used where the option is "
-               "not given. This version evicts nothing and waits less than a second: "
-               "--priority, --evict and --wait do nothing yet. The exit status is COMMAND's; 126 and 127 "
+               "not given. The exit status is COMMAND's; 126 and 127 "
                "where it cannot be run or found, 64 usage, 73 no usable ledger, 78 bad settings.",
     };
     return options_read(&argp, &run->base, true, argc, argv);

@@ -10,6 +10,7 @@
 #define PLATFORM_FUTEX_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Sleeps while *word == expected, at most timeout_ms (UINT32_MAX: no limit). Returns 0 when woken or the value
@@ -35,6 +36,11 @@ static inline void brief_lock_take(struct brief_lock *lock)
 {
     if (__builtin_expect(atomic_exchange_explicit(&lock->held, 1, memory_order_acquire) != 0, 0))
         brief_lock_wait(lock);
+}
+
+static inline bool brief_lock_try(struct brief_lock *lock)
+{
+    return atomic_exchange_explicit(&lock->held, 1, memory_order_acquire) == 0;
 }
 
 static inline void brief_lock_give(struct brief_lock *lock)

@@ -2,6 +2,10 @@
 EXTRA_DIST += tests/integration/agent_stage.h
 if SIMULATOR
 if HAVE_CMOCKA
+check_PROGRAMS += tests/integration/agent_client
+tests_integration_agent_client_SOURCES = tests/integration/agent_client.c
+tests_integration_agent_client_LDADD = -ldl
+
 agent_tests = tests/integration/test_agent
 check_PROGRAMS += $(agent_tests)
 TESTS += $(agent_tests)

@@ -16,15 +16,27 @@ endif
 
 if HAVE_CMOCKA
 check_LTLIBRARIES += libclistage.la
-libclistage_la_SOURCES = tests/integration/cli_stage.c tests/integration/cli_stage.h
+libclistage_la_SOURCES = tests/integration/cli_stage.c tests/integration/cli_stage.h \
+    tests/integration/player.c tests/integration/player.h
 cli_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 cli_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
 cli_libs = libclistage.la libledger.la libplatform.la $(JANSSON_LIBS) $(CMOCKA_LIBS)
 libclistage_la_CPPFLAGS = $(cli_cppflags)
 libclistage_la_CFLAGS = $(cli_cflags)
 
-check_PROGRAMS += tests/integration/test_cli
-TESTS += tests/integration/test_cli
+cli_tests = tests/integration/test_cli tests/integration/test_cli_states tests/integration/test_moving \
+    tests/integration/test_watch_command
+check_PROGRAMS += $(cli_tests)
+TESTS += $(cli_tests)
+tests_integration_test_cli_states_CPPFLAGS = $(cli_cppflags)
+tests_integration_test_cli_states_CFLAGS = $(cli_cflags)
+tests_integration_test_cli_states_LDADD = $(cli_libs)
+tests_integration_test_moving_CPPFLAGS = $(cli_cppflags)
+tests_integration_test_moving_CFLAGS = $(cli_cflags)
+tests_integration_test_moving_LDADD = $(cli_libs)
+tests_integration_test_watch_command_CPPFLAGS = $(cli_cppflags)
+tests_integration_test_watch_command_CFLAGS = $(cli_cflags)
+tests_integration_test_watch_command_LDADD = $(cli_libs)
 tests_integration_test_cli_CPPFLAGS = $(cli_cppflags)
 tests_integration_test_cli_CFLAGS = $(cli_cflags)
 tests_integration_test_cli_LDADD = $(cli_libs)

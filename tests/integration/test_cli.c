@@ -67,10 +67,10 @@ static void test_json_keys(void **state)
     static const char *const slot_keys[] = {"name",       "limit_bytes",   "reserve_bytes", "priority", "used_bytes",
                                             "peak_bytes", "evicted_bytes", "allocations",   "frees",    "refusals",
                                             "evictions",  "restores",      "waits"};
-    static const char *const process_keys[] = {"pid",          "slot",        "device",        "command",
-                                               "state",        "state_since", "evictable",     "unevictable_reason",
-                                               "waiting_for",  "used_bytes",  "evicted_bytes", "by_kind",
-                                               "driver_bytes", "drift_bytes"};
+    static const char *const process_keys[] = {"pid",         "slot",         "device",        "command",
+                                               "state",       "state_since",  "evictable",     "unevictable_reason",
+                                               "waiting_for", "used_bytes",   "evicted_bytes", "by_kind",
+                                               "host_bytes",  "driver_bytes", "drift_bytes"};
     struct stage *stage = *state;
     ledger_furnish(stage);
     json_t *root = dump_parse(stage);
@@ -257,10 +257,10 @@ static void test_table(void **state)
                    "               reserve 1.00 GiB\n"
                    "c\303\266de-\346\250\241           1.50 GiB    1.56 GiB        none   50       2       1\n"
                    "\n"
-                   "     PID SLOT           STATE           USED  COMMAND\n"
-                   "%8d semantic       running     3.50 GiB  python3 serve.py --model semantic\n"
+                   "     PID SLOT           STATE            USED  COMMAND\n"
+                   "%8d semantic       running      3.50 GiB  python3 serve.py --model semantic\n"
                    "         linear 3.00 GiB, context 512.00 MiB\n"
-                   "%8d c\303\266de-\346\250\241        running     1.50 GiB  runner \"x\"\n"
+                   "%8d c\303\266de-\346\250\241        running      1.50 GiB  runner \"x\"\n"
                    "         managed 1.50 GiB\n",
                    stage->directory, (int)getpid(), (int)getpid());
     assert_string_equal(stage->out, wanted);
@@ -324,7 +324,7 @@ static void test_terminal(void **state)
     (void)unsetenv("NO_COLOR");
     dump_on_terminal(stage);
     require_text(stage->out, "\033[33mmedium\033[0m");
-    require_text(stage->out, "  python3 serve.py --model\r\n");
+    require_text(stage->out, "  python3 serve.py --mode\r\n");
     assert_int_equal(setenv("NO_COLOR", "1", 1), 0);
     dump_on_terminal(stage);
     assert_null(strchr(stage->out, '\033'));

@@ -328,6 +328,27 @@ static void follower_is_told_of_both(void **state)
     ledger_row_release(ledger, &claim);
 }
 
+/* What happens between the look and the sleep ends the sleep at once; the test would end by its alarm else. */
+static void nothing_is_lost_before_the_sleep(void **state)
+{
+    struct scene *scene = *state;
+    struct ledger_follow follow;
+    struct ledger_watch watch;
+    struct ledger_claim claim;
+    struct ledger_event_record event = event_of(1);
+    assert_int_equal(scene_claim(&scene->ledger, "a", &claim), 0);
+    assert_int_equal(ledger_watch_begin(&scene->ledger, 0, &watch), 0);
+    ledger_follow_look(&scene->ledger, &follow);
+    assert_int_equal(ledger_follow_sleep(&scene->ledger, &follow, 1), -ETIMEDOUT);
+    ledger_event_add(&scene->ledger, &event);
+    assert_int_equal(ledger_follow_sleep(&scene->ledger, &follow, UINT32_MAX), 0);
+    ledger_follow_look(&scene->ledger, &follow);
+    ledger_commit_unasked(&scene->ledger, claim.row, 0, 7 * GIB);
+    assert_int_equal(ledger_follow_sleep(&scene->ledger, &follow, UINT32_MAX), 0);
+    ledger_watch_end(&scene->ledger, &watch);
+    ledger_row_release(&scene->ledger, &claim);
+}
+
 #define SCENE(test) cmocka_unit_test_setup_teardown(test, scene_setup, scene_teardown)
 
 int main(void)
@@ -342,6 +363,7 @@ int main(void)
         SCENE(writer_killed_and_stopped),
         SCENE(writer_overtaken),
         SCENE(sleep_wakes),
+        SCENE(nothing_is_lost_before_the_sleep),
         SCENE(follower_is_told_of_both),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

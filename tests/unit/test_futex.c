@@ -18,7 +18,8 @@ static uint64_t counter; /* guarded by lock, and by nothing else */
 static void *turns_take(void *unused)
 {
     for (unsigned i = 0; i < TURNS; i++) {
-        brief_lock_take(&lock);
+        if (i % 2 == 0 || !brief_lock_try(&lock))
+            brief_lock_take(&lock);
         counter++;
         brief_lock_give(&lock);
     }

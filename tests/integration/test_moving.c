@@ -1,0 +1,207 @@
+/*
+ * cubudget evict and restore over processes that play programs with an agent: what is asked of them, what is said of each answer, and
+ * that a wait ends whatever they do.
+ */
+#include "config.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "integration/player.h"
+#include "ledger/events.h"
+#include "platform/log.h"
+
+/* What is said of one process of slot 'a'. */
+static void require_said(const char *said, pid_t pid, const char *text)
+{
+    char line[256];
+    (void)snprintf(line, sizeof line, "slot 'a': process %d %s", (int)pid, text);
+    require_text(said, line);
+}
+
+static enum ledger_process_state state_of(const struct stage *stage, unsigned row)
+{
+    return process_word_state(player_word(stage, row));
+}
+
+static void test_leaves_and_comes_back(void **state)
+{
+    struct stage *stage = *state;
+    pid_t pid = player_start(stage, "a", 1 * GIB, PLAYER_LEAVES);
+    (void)cubudget(stage, "evict", "a", "--wait");
+    require_status(stage, 0);
+    require_said(stage->out, pid, "left the card: 1 GiB in 0.25 s\n");
+    assert_string_equal(stage->err, "");
+    assert_int_equal(state_of(stage, 0), LEDGER_PROCESS_EVICTED);
+    (void)cubudget(stage, "evict", "a", NULL);
+    require_status(stage, 0);
+    require_said(stage->out, pid, "is off the card already\n");
+    (void)cubudget(stage, "restore", "a", "--wait");
+    require_status(stage, 0);
+    require_said(stage->out, pid, "is back on the card: 1 GiB");
+    assert_int_equal(state_of(stage, 0), LEDGER_PROCESS_RUNNING);
+    (void)cubudget(stage, "restore", "a", NULL);
+    require_status(stage, 0);
+    require_said(stage->out, pid, "is on the card\n");
+    player_end(pid);
+}
+
+/* Without --wait it says what was asked, and returns; what comes of it is the program's. */
+static void test_asks_only(void **state)
+{
+    struct stage *stage = *state;
+    pid_t pid = player_start(stage, "a", 1 * GIB, PLAYER_IS_SILENT);
+    (void)cubudget(stage, "evict", "a", NULL);
+    require_status(stage, 0);
+    require_said(stage->out, pid, "was asked to leave the card (1 GiB)\n");
+    uint32_t word = player_word(stage, 0);
+    assert_int_equal(process_word_state(word), LEDGER_PROCESS_ASKED);
+    assert_int_equal(process_word_asker(word), LEDGER_ROWS);
+    (void)cubudget(stage, "evict", "a", NULL);
+    require_said(stage->out, pid, "is on its way off the card already\n");
+    assert_int_equal(player_word(stage, 0), word);
+    /* It is told of as well. */
+    struct ledger_event_record event;
+    assert_int_equal(ledger_event_count(&stage->ledger), 1);
+    assert_true(ledger_event_read(&stage->ledger, 1, &event));
+    assert_int_equal(event.kind, LEDGER_EVENT_ASK);
+    assert_int_equal(event.other, 0);
+    assert_int_equal(event.why, LEDGER_WHY_OPERATOR);
+    player_end(pid);
+}
+
+static void test_declines(void **state)
+{
+    struct stage *stage = *state;
+    pid_t pid = player_start(stage, "a", 1 * GIB, PLAYER_DECLINES);
+    (void)cubudget(stage, "evict", "a", "--wait");
+    require_status(stage, EXIT_CHECK_FAILED);
+    assert_string_equal(stage->out, "");
+    require_said(stage->err, pid, "stays on the card: a thread stayed inside the driver\n");
+    player_end(pid);
+}
+
+/* What cannot leave is not asked. */
+static void test_unevictable(void **state)
+{
+    struct stage *stage = *state;
+    pid_t pid = player_start(stage, "a", 1 * GIB, PLAYER_IS_BOUND);
+    uint32_t word = player_word(stage, 0);
+    (void)cubudget(stage, "evict", "a", NULL);
+    require_status(stage, EXIT_CHECK_FAILED);
+    require_said(stage->err, pid, "stays on the card: managed memory\n");
+    assert_int_equal(player_word(stage, 0), word);
+    player_end(pid);
+}
+
+/* Who does not answer in time is not asked any more: nothing is left behind. */
+static void test_silent(void **state)
+{
+    struct stage *stage = *state;
+    pid_t pid = player_start(stage, "a", 1 * GIB, PLAYER_IS_SILENT);
+    (void)cubudget(stage, "evict", "a", "--wait=150ms");
+    require_status(stage, EXIT_CHECK_FAILED);
+    require_said(stage->err, pid, "did not leave the card in time, and is not asked any more\n");
+    assert_int_equal(state_of(stage, 0), LEDGER_PROCESS_RUNNING);
+    assert_int_equal(process_word_number(player_word(stage, 0)), 1);
+    player_end(pid);
+}
+
+static void test_dies(void **state)
+{
+    struct stage *stage = *state;
+    pid_t pid = player_start(stage, "a", 1 * GIB, PLAYER_DIES);
+    (void)cubudget(stage, "evict", "a", "--wait");
+    require_status(stage, 0); /* it holds nothing any more */
+    require_said(stage->out, pid, "has ended\n");
+    player_end(pid);
+}
+
+static void test_nothing_there(void **state)
+{
+    struct stage *stage = *state;
+    pid_t pid = player_start(stage, "a", 0, PLAYER_HAS_NOTHING);
+    (void)cubudget(stage, "evict", "a", "--wait");
+    require_status(stage, EXIT_CHECK_FAILED);
+    assert_string_equal(stage->err, "cubudget: slot 'a': nothing to evict: no program of it has used the GPU yet\n");
+    (void)cubudget(stage, "restore", "a", "--wait");
+    require_status(stage, EXIT_CHECK_FAILED);
+    assert_string_equal(stage->err, "cubudget: slot 'a': nothing to restore: no program of it has used the GPU yet\n");
+    player_end(pid);
+    (void)row_claim(stage, 0, "semantic", "x");
+    (void)cubudget(stage, "evict", "semantik", NULL);
+    require_status(stage, EXIT_BAD_SETTINGS);
+    require_text(stage->err, "cubudget: there is no slot 'semantik' in ");
+    require_text(stage->err, "did you mean 'semantic'?");
+}
+
+/* All of the slot and nobody else; one that stays makes it 1, and the others leave all the same. */
+static void test_several(void **state)
+{
+    struct stage *stage = *state;
+    pid_t stays = player_start(stage, "a", 1 * GIB, PLAYER_DECLINES);
+    pid_t leaves = player_start(stage, "a", 2 * GIB, PLAYER_LEAVES);
+    pid_t other = player_start(stage, "b", 3 * GIB, PLAYER_LEAVES);
+    (void)cubudget(stage, "evict", "a", "--wait");
+    require_status(stage, EXIT_CHECK_FAILED);
+    require_said(stage->out, leaves, "left the card: 2 GiB");
+    require_said(stage->err, stays, "stays on the card: ");
+    assert_int_equal(state_of(stage, 1), LEDGER_PROCESS_EVICTED);
+    assert_int_equal(state_of(stage, 2), LEDGER_PROCESS_RUNNING);
+    assert_int_equal(process_word_number(player_word(stage, 2)), 0);
+    player_end(stays);
+    player_end(leaves);
+    player_end(other);
+}
+
+/* A process is moved as a whole: by any slot that it has a row in, and once. */
+static void test_rows_of_one_process(void **state)
+{
+    struct stage *stage = *state;
+    const struct ledger_claim *first = row_claim(stage, 0, "a", "x"), *second = row_claim(stage, 1, "b", "x");
+    uint32_t word = 0;
+    charge(stage, first, 1 * GIB, LEDGER_KIND_LINEAR);
+    charge(stage, second, 2 * GIB, LEDGER_KIND_LINEAR);
+    ledger_lead(&stage->ledger, second->row, first->row);
+    assert_true(ledger_process_move(&stage->ledger, first->row, &word, LEDGER_PROCESS_RUNNING, false));
+    (void)cubudget(stage, "evict", "b", NULL);
+    require_status(stage, 0);
+    require_text(stage->out, "was asked to leave the card (3 GiB)\n");
+    assert_int_equal(process_word_state(player_word(stage, first->row)), LEDGER_PROCESS_ASKED);
+    assert_int_equal(player_word(stage, second->row), 0);
+}
+
+static void test_does_not_come_back(void **state)
+{
+    struct stage *stage = *state;
+    pid_t pid = player_start(stage, "a", 1 * GIB, PLAYER_STAYS_AWAY);
+    (void)cubudget(stage, "evict", "a", "--wait");
+    require_status(stage, 0);
+    (void)cubudget(stage, "restore", "a", NULL);
+    require_status(stage, 0);
+    require_said(stage->out, pid, "is wanted back on the card (1 GiB)\n");
+    assert_true(process_word_wants(player_word(stage, 0)));
+    (void)cubudget(stage, "restore", "a", "--wait=150ms");
+    require_status(stage, EXIT_CHECK_FAILED);
+    require_said(stage->err, pid, "is not back yet: it waits for room\n");
+    player_end(pid);
+}
+
+#define stage_test(test) cmocka_unit_test_setup_teardown(test, stage_open, stage_close)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        stage_test(test_leaves_and_comes_back), stage_test(test_asks_only), stage_test(test_declines),
+        stage_test(test_unevictable),           stage_test(test_silent),    stage_test(test_dies),
+        stage_test(test_nothing_there),         stage_test(test_several),   stage_test(test_rows_of_one_process),
+        stage_test(test_does_not_come_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
