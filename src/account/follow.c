@@ -74,8 +74,6 @@ static void terms_carry(const struct account *account, struct opening *opening)
     for (unsigned i = 0; i < account->rows; i++) {
         struct slot_terms terms;
         ledger_slot_terms(account->ledger, account->row[i].claim.slot, &terms);
-        terms.has_limit = terms.has_limit && terms.limit_bytes != LEDGER_NO_LIMIT;
-        terms.has_priority = terms.priority != SETTINGS_DEFAULT_PRIORITY;
         if (ledger_slot_settle(opening->ledger, opening->claim[i].slot, &terms, &opening->fault) != 0)
             log_line(LOG_WARN, "slot '%s' in the new ledger: %s", account->slot[i], opening->fault.text);
     }

@@ -20,6 +20,7 @@ cubudget_SOURCES = \
     src/cli/dump.h \
     src/cli/dump_json.c \
     src/cli/dump_table.c \
+    src/cli/executable.c src/cli/executable.h \
     src/cli/launch.c src/cli/launch.h \
     src/cli/main.c \
     src/cli/options.c src/cli/options.h \
