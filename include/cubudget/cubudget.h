@@ -202,7 +202,8 @@ static inline void cubudget_pool_leave(struct cubudget_pool *pool)
 
 /* From now on what the calling thread allocates is charged to the slot of that name (1 to 63 bytes of UTF-8, no '/'), in a row of
  * its own, until the matching pop. Pushes nest, 32 deep; they end with the thread. Where the process is not attached to a ledger yet
- * the row is made when it is. Freeing credits the slot that paid, whichever thread frees and whatever is pushed.
+ * the row is made when it is; where its ledger was removed a moment ago, a push of a slot that is new to it waits for the next one,
+ * about a second. Freeing credits the slot that paid, whichever thread frees and whatever is pushed.
  * INVALID, TOO_MANY (64 slots of a process or of the ledger, 1,024 rows), NO_LEDGER. */
 CUBUDGET_API enum cubudget_error cubudget_slot_push(const char *name);
 

@@ -246,9 +246,11 @@ static void test_scope_frees(void **state)
 static int use_parents_pool(void *context)
 {
     struct cubudget_buffer *buffer = context;
-    struct cubudget_pool pool = buffer->pool;
+    struct cubudget_pool pool = buffer->pool, own, unused = {.handle = 1ULL << 32 | 200};
     struct cubudget_buffer other;
     return cubudget_buffer_free(buffer) == CUBUDGET_ERROR_FORKED &&
+                   cubudget_pool_create(device, GIB, &own) == CUBUDGET_ERROR_CUDA && /* and changes nothing */
+                   cubudget_pool_alloc(unused, 1, &other) == CUBUDGET_ERROR_FORKED &&
                    cubudget_pool_alloc(pool, 1, &other) == CUBUDGET_ERROR_FORKED &&
                    cubudget_pool_close(pool) == CUBUDGET_ERROR_FORKED
                ? 0
