@@ -23,7 +23,8 @@
 
 enum {
     GATE_OUT = 0,
-    GATE_AWAY = 1, /* this bit: within a wrapper, and not in the driver just now; alone: out, and not passed since gate_sweep */
+    GATE_AWAY =
+        1, /* this bit: within a wrapper, and not in the driver just now; alone: out, and not passed since gate_sweep */
 };
 
 struct gate_mark {
