@@ -35,6 +35,7 @@ enum {
     RESTORE_MS = 40,
     RESIDENCY_MS = 700, /* longer than anybody is left alone for after coming back */
     IDLE_PROCESSES = 13,
+    SETTLE_MS = 15000, /* at first the books look what the driver loads by itself, and then more and more rarely */
     IDLE_MS = 5000,
     RUNS_MOST = 16,
 };
@@ -360,7 +361,7 @@ static void idle_measure(void)
         worker_start(&workers[i], slot, "16GiB", "hold", "16", 1);
         worker_hear(&workers[i]);
     }
-    pause_ms(2000); /* what begins with a context is over */
+    pause_ms(SETTLE_MS);
     for (unsigned i = 0; i < IDLE_PROCESSES; i++)
         spent.runs[0] -= agent_ms(workers[i].pid);
     pause_ms(IDLE_MS);
