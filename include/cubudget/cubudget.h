@@ -33,6 +33,7 @@ enum {
     CUBUDGET_UUID_TEXT_BYTES = 48, /* "GPU-01234567-89ab-cdef-0123-456789abcdef" with its terminating zero */
     CUBUDGET_COMMAND_BYTES = 65,
     CUBUDGET_KINDS = 8,
+    CUBUDGET_REASON_BYTES = 49,
 };
 
 #define CUBUDGET_NO_LIMIT UINT64_MAX
@@ -201,7 +202,8 @@ static inline void cubudget_pool_leave(struct cubudget_pool *pool)
 
 /* From now on what the calling thread allocates is charged to the slot of that name (1 to 63 bytes of UTF-8, no '/'), in a row of
  * its own, until the matching pop. Pushes nest, 32 deep; they end with the thread. Where the process is not attached to a ledger yet
- * the row is made when it is. Freeing credits the slot that paid, whichever thread frees and whatever is pushed.
+ * the row is made when it is; where its ledger was removed a moment ago, a push of a slot that is new to it waits for the next one,
+ * about a second. Freeing credits the slot that paid, whichever thread frees and whatever is pushed.
  * INVALID, TOO_MANY (64 slots of a process or of the ledger, 1,024 rows), NO_LEDGER. */
 CUBUDGET_API enum cubudget_error cubudget_slot_push(const char *name);
 
@@ -309,6 +311,24 @@ enum cubudget_process_state {
     CUBUDGET_PROCESS_DYING = 3,    /* dead, and its memory comes back within 200 ms */
 };
 
+/* Where a living process's memory is. */
+enum cubudget_activity {
+    CUBUDGET_ACTIVITY_NO_CONTEXT = 0, /* it has none on the card yet */
+    CUBUDGET_ACTIVITY_RUNNING = 1,    /* on the card */
+    CUBUDGET_ACTIVITY_ASKED = 2,      /* and was asked to leave it */
+    CUBUDGET_ACTIVITY_EVICTING = 3,
+    CUBUDGET_ACTIVITY_EVICTED = 4, /* in host memory */
+    CUBUDGET_ACTIVITY_RESTORING = 5,
+    CUBUDGET_ACTIVITY_LOST = 6, /* it could not be restored, and is about to end */
+};
+
+/* What a process stands in line for. */
+enum cubudget_waiting {
+    CUBUDGET_WAITING_NOT = 0,
+    CUBUDGET_WAITING_ALLOCATION = 1,
+    CUBUDGET_WAITING_RESTORE = 2,
+};
+
 /* What one process holds of one device in one slot. */
 struct cubudget_process_entry {
     size_t size;
@@ -319,6 +339,18 @@ struct cubudget_process_entry {
     uint64_t used_bytes, evicted_bytes;
     uint64_t by_kind[CUBUDGET_KINDS]; /* linear, managed, context, pool, vmm, array, graph, module */
     char command[CUBUDGET_COMMAND_BYTES];
+    /* Of the whole process, in each of its entries: */
+    enum cubudget_activity activity;
+    uint64_t activity_since_ns; /* CLOCK_REALTIME */
+    bool evictable;
+    char unevictable_reason[CUBUDGET_REASON_BYTES]; /* "" where it is, or where that is not known yet */
+    uint64_t host_bytes;                            /* of host memory for what has left the card */
+    enum cubudget_waiting waiting;                  /* where it does not wait, the rest means nothing */
+    int waiting_device;                             /* index of a device entry; -1: unknown */
+    uint64_t waiting_bytes;
+    uint64_t waiting_since_ns; /* CLOCK_REALTIME */
+    uint32_t waiting_for_pid;  /* who was asked to make room; 0: nobody in particular */
+    int waiting_for_slot;      /* index of a slot entry; -1: unknown */
 };
 
 /* Takes one; it is the caller's, to be freed. Works in any process that may read the ledger. NO_LEDGER, NO_HOST_MEMORY. */

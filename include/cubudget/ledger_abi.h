@@ -109,6 +109,13 @@ enum {
     LEDGER_ROW_SETTLED = 1, /* its process has taken or set the terms of its slot, and counts on them */
 };
 
+/* Bits of a slot's terms_set. A limit that is not 0, a reserve that is not 0 and a priority that is not 50 were set as well. */
+enum {
+    LEDGER_TERM_LIMIT = 1,
+    LEDGER_TERM_RESERVE = 2,
+    LEDGER_TERM_PRIORITY = 4,
+};
+
 #define LEDGER_NO_TICKET UINT64_MAX /* a bid whose bidder has met no rival yet; counts as the youngest */
 #define LEDGER_NO_LIMIT  UINT64_MAX
 
@@ -179,8 +186,8 @@ struct ledger_slot {
     LEDGER_ATOMIC(uint64_t) claim;       /* 0: free; else the 64-bit FNV-1a hash of the name (0 becomes 1) */
     LEDGER_ATOMIC(uint64_t) limit_bytes; /* 0: never set; LEDGER_NO_LIMIT: none */
     LEDGER_ATOMIC(uint64_t) reserve_bytes;
-    LEDGER_ATOMIC(uint32_t) priority; /* 0 to 100; 101: never evicted; the maker of the file writes 50 into all */
-    uint32_t reserved_word;
+    LEDGER_ATOMIC(uint32_t) priority;  /* 0 to 100; 101: never evicted; the maker of the file writes 50 into all */
+    LEDGER_ATOMIC(uint32_t) terms_set; /* LEDGER_TERM_*: those that somebody has set, written after their values */
     LEDGER_ATOMIC(uint64_t) peak_bytes[LEDGER_DEVICES];
     struct ledger_counts counts;
     char name[LEDGER_NAME_BYTES];

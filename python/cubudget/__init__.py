@@ -26,15 +26,16 @@ from dataclasses import dataclass
 from typing import Callable, Dict, Iterator, List, Optional, Tuple, Type
 
 __all__ = [
-    "Buffer", "CubudgetError", "DeviceEntry", "Error", "InvalidError", "LedgerError", "NoDeviceError", "OutOfMemoryError",
-    "Pool", "Pressure", "PressureChange", "ProcessEntry", "ProcessState", "SlotEntry", "Snapshot", "TimeoutExpired", "Watch",
-    "available", "current_slot", "device_count", "pressure_of", "pressure_wait", "simulate", "slot", "slot_pop", "slot_push",
-    "snapshot",
+    "Activity", "Buffer", "CubudgetError", "DeviceEntry", "Error", "InvalidError", "LedgerError", "NoDeviceError",
+    "OutOfMemoryError", "Pool", "Pressure", "PressureChange", "ProcessEntry", "ProcessState", "SlotEntry", "Snapshot",
+    "TimeoutExpired", "Waiting", "WaitingKind", "Watch", "available", "current_slot", "device_count", "pressure_of",
+    "pressure_wait", "simulate", "slot", "slot_pop", "slot_push", "snapshot",
 ]
 
 NAME_BYTES = 64
 UUID_TEXT_BYTES = 48
 COMMAND_BYTES = 65
+REASON_BYTES = 49
 KINDS = ("linear", "managed", "context", "pool", "vmm", "array", "graph", "module")
 NO_LIMIT = 2**64 - 1
 
@@ -83,6 +84,25 @@ class ProcessState(enum.IntEnum):
     LIVE = 1
     ORPHANED = 2
     DYING = 3
+
+
+class Activity(enum.IntEnum):
+    """Where a living process's memory is: EVICTED is in host memory; LOST could not be restored, and is about to end."""
+
+    NO_CONTEXT = 0
+    RUNNING = 1
+    ASKED = 2
+    EVICTING = 3
+    EVICTED = 4
+    RESTORING = 5
+    LOST = 6
+
+
+class WaitingKind(enum.IntEnum):
+    """What a process stands in line for: an allocation, or its own way back to the card."""
+
+    ALLOCATION = 1
+    RESTORE = 2
 
 
 class _Device(ctypes.Structure):
@@ -143,6 +163,10 @@ class _ProcessEntry(ctypes.Structure):
         ("size", ctypes.c_size_t), ("pid", ctypes.c_uint32), ("device", ctypes.c_int), ("slot", ctypes.c_uint),
         ("state", ctypes.c_int), ("used_bytes", ctypes.c_uint64), ("evicted_bytes", ctypes.c_uint64),
         ("by_kind", ctypes.c_uint64 * len(KINDS)), ("command", ctypes.c_char * COMMAND_BYTES),
+        ("activity", ctypes.c_int), ("activity_since_ns", ctypes.c_uint64), ("evictable", ctypes.c_bool),
+        ("unevictable_reason", ctypes.c_char * REASON_BYTES), ("host_bytes", ctypes.c_uint64),
+        ("waiting", ctypes.c_int), ("waiting_device", ctypes.c_int), ("waiting_bytes", ctypes.c_uint64),
+        ("waiting_since_ns", ctypes.c_uint64), ("waiting_for_pid", ctypes.c_uint32), ("waiting_for_slot", ctypes.c_int),
     ]
 
 
@@ -490,8 +514,24 @@ class SlotEntry:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """What a process stands in line for, since when (seconds since 1970), and who was asked to make room, where somebody was."""
+
+    kind: WaitingKind
+    bytes: int
+    device: Optional[int]
+    since: float
+    for_pid: Optional[int]
+    for_slot: Optional[str]
+
+
+@dataclass(frozen=True)
 class ProcessEntry:
-    """What one process holds of one device in one slot; ``device`` None: nothing yet."""
+    """What one process holds of one device in one slot; ``device`` None: nothing yet.
+
+    From ``activity`` on it is about the whole process. ``activity_since`` is in seconds since 1970; ``unevictable_reason`` None:
+    it is evictable, or that is not known yet; ``host_bytes`` of host memory for what has left the card.
+    """
 
     pid: int
     device: Optional[int]
@@ -501,6 +541,12 @@ class ProcessEntry:
     evicted_bytes: int
     by_kind: Dict[str, int]
     command: str
+    activity: Activity
+    activity_since: float
+    evictable: bool
+    unevictable_reason: Optional[str]
+    host_bytes: int
+    waiting_for: Optional[Waiting]
 
 
 @dataclass(frozen=True)
@@ -533,11 +579,24 @@ def _device_entry(entry: _DeviceEntry) -> DeviceEntry:
         entry.total_bytes, entry.budget_bytes, entry.used_bytes, entry.available_bytes, entry.peak_bytes)
 
 
+def _slot_name(slots: List[SlotEntry], index: int) -> Optional[str]:
+    return slots[index].name if 0 <= index < len(slots) else None
+
+
+def _waiting(entry: _ProcessEntry, slots: List[SlotEntry]) -> Optional[Waiting]:
+    if entry.waiting == 0:
+        return None
+    return Waiting(
+        WaitingKind(entry.waiting), entry.waiting_bytes, entry.waiting_device if entry.waiting_device >= 0 else None,
+        entry.waiting_since_ns / 1e9, entry.waiting_for_pid or None, _slot_name(slots, entry.waiting_for_slot))
+
+
 def _process_entry(entry: _ProcessEntry, slots: List[SlotEntry]) -> ProcessEntry:
-    name = slots[entry.slot].name if entry.slot < len(slots) else "?"
     return ProcessEntry(
-        entry.pid, entry.device if entry.device >= 0 else None, name, ProcessState(entry.state), entry.used_bytes,
-        entry.evicted_bytes, dict(zip(KINDS, entry.by_kind)), _text(entry.command))
+        entry.pid, entry.device if entry.device >= 0 else None, _slot_name(slots, entry.slot) or "?",
+        ProcessState(entry.state), entry.used_bytes, entry.evicted_bytes, dict(zip(KINDS, entry.by_kind)),
+        _text(entry.command), Activity(entry.activity), entry.activity_since_ns / 1e9, bool(entry.evictable),
+        _text(entry.unevictable_reason) or None, entry.host_bytes, _waiting(entry, slots))
 
 
 def snapshot() -> Snapshot:

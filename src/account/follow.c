@@ -1,25 +1,36 @@
 /*
  * A ledger file that was removed or replaced under running programs (logind's RemoveIPC, somebody's rm): the process moves
- * its charges to the file that is there now. Called by the thread of src/evict about once a second, and by nobody else.
+ * its charges to the file that is there now. Called by the thread of src/evict about once a second; in a process that has none,
+ * by who needs a row (slots.c).
  */
 #include "config.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include "account/pools.h"
 #include "account/state.h"
 #include "ledger/process.h"
 #include "platform/log.h"
 #include "platform/size.h"
 
-/* Unmaps the ledger of the move before the last: no thread has looked into it for a second or more. */
+enum { BETWEEN_MOVES_MS = 900 };
+
+/* Unmaps the ledger of the move before the last: no thread has looked into it for a second or so. */
 static void ledger_drop(struct ledger *ledger)
 {
     if (ledger == NULL)
         return;
     ledger_close(ledger);
     (void)munmap(ledger, sizeof *ledger);
+}
+
+static uint64_t now_of_move_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /* The directory a ledger lies in, from its path. */
@@ -69,6 +80,7 @@ static bool charges_move(struct account *account, const struct opening *opening,
         ledger_row_release(before, &claims[row]);
     ledger_drop(account->ledger_before);
     account->ledger_before = before;
+    account->moved_ms = now_of_move_ms();
     return true;
 }
 
@@ -78,18 +90,20 @@ static void terms_carry(const struct account *account, struct opening *opening)
     for (unsigned i = 0; i < account->rows; i++) {
         struct slot_terms terms;
         ledger_slot_terms(account->ledger, account->row[i].claim.slot, &terms);
-        terms.has_limit = terms.has_limit && terms.limit_bytes != LEDGER_NO_LIMIT;
-        terms.has_priority = terms.priority != SETTINGS_DEFAULT_PRIORITY;
         if (ledger_slot_settle(opening->ledger, opening->claim[i].slot, &terms, &opening->fault) != 0)
             log_line(LOG_WARN, "slot '%s' in the new ledger: %s", account->slot[i], opening->fault.text);
     }
 }
 
-static void follow(struct account *account)
+void account_follow(struct account *account)
 {
     char directory[PATH_MAX], size[SIZE_TEXT_BYTES];
     struct opening opening;
     uint64_t moved_bytes;
+    if (ledger_is_current(account->ledger) != 0) /* somebody was quicker */
+        return;
+    if (account->ledger_before != NULL && now_of_move_ms() - account->moved_ms < BETWEEN_MOVES_MS)
+        return; /* next time */
     directory_of(account->ledger, directory);
     struct ledger_request request = {
         .directory = directory,
@@ -118,13 +132,16 @@ static void follow(struct account *account)
     }
     log_line(LOG_WARN, "the ledger '%s' was removed or replaced; %s of slot '%s' moved to the one that is there now",
              account_settings.ledger, size_format(moved_bytes, size, sizeof size), account->slot[0]);
+    atomic_fetch_add(&account->moves, 1);
+    futex_wake_all(&account->moves);
 }
 
 static void ledger_tick(struct account *account)
 {
+    atomic_store(&account->ticked, 1);
     if (ledger_is_current(account->ledger) == 0) {
         claiming_take(account);
-        follow(account);
+        account_follow(account);
         claiming_give(account);
     }
     ledger_watch_prune(account->ledger); /* by the one thread that replaces it */

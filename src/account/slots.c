@@ -14,7 +14,7 @@
 #include "ledger/process.h"
 #include "platform/log.h"
 
-enum { PUSHES_MAX = 32 };
+enum { PUSHES_MAX = 32, FOLLOW_LOOKS = 10, FOLLOW_LOOK_MS = 1000 };
 
 __thread unsigned char row_here;
 
@@ -112,6 +112,32 @@ static int row_find(struct account *account, const char *name, struct account_fa
     return result == 0 ? (int)account->rows - 1 : result;
 }
 
+/* The same where the ledger was removed a moment ago: the thread that looks after the row moves it to another within a second or so, and is
+ * waited for; where there is none, nobody else looks at the ledger now and then, and we move. */
+static int row_find_now(struct account *account, const char *name, struct account_fault *fault)
+{
+    for (unsigned looks = 0;; looks++) {
+        uint32_t moves = atomic_load(&account->moves);
+        claiming_take(account);
+        int row = row_find(account, name, fault);
+        bool stale = row == -ESTALE;
+        if (stale && atomic_load(&account->ticked) == 0)
+            account_follow(account);
+        bool stranded = account->stranded;
+        claiming_give(account);
+        if (!stale)
+            return row;
+        if (stranded || looks == FOLLOW_LOOKS) {
+            (void)snprintf(
+                fault->text, sizeof fault->text,
+                "the ledger '%s' was removed and could not be made again; see to its directory, and try again",
+                account_settings.ledger);
+            return row;
+        }
+        (void)futex_wait(&account->moves, moves, FOLLOW_LOOK_MS);
+    }
+}
+
 int account_slot_push(const char *name, struct account_fault *fault)
 {
     struct account *account = atomic_load_explicit(&account_current, memory_order_acquire);
@@ -127,9 +153,7 @@ int account_slot_push(const char *name, struct account_fault *fault)
     }
     if (account == NULL && account_make(&account, fault) != 0)
         return -ENOMEM;
-    claiming_take(account);
-    int row = row_find(account, name, fault);
-    claiming_give(account);
+    int row = row_find_now(account, name, fault);
     errno = before;
     if (row < 0)
         return row;

@@ -106,7 +106,7 @@ struct account {
     struct biased_lock books;
     struct brief_lock making, claiming;
     /* Under books: */
-    struct ledger *ledger; /* replaced by account_tick alone */
+    struct ledger *ledger; /* replaced by account_follow alone, under `claiming` too */
     struct account_row row[ACCOUNT_ROWS];
     unsigned rows; /* of them; more are added under `claiming` too */
     struct allocmap allocations, blocks, contexts;
@@ -133,7 +133,10 @@ struct account {
     uint32_t ending;     /* the owner that the driver may be ending just now; OWNER_NONE: none */
     /* Written while attaching or under claiming: */
     struct ledger *ledger_before; /* unmapped at the next move: a thread may still be reaping in it */
+    uint64_t moved_ms;            /* when that came to be; CLOCK_MONOTONIC */
     bool stranded;                /* the ledger is gone and no other could be had: said once */
+    _Atomic(uint32_t) ticked;     /* a thread looks after the row */
+    _Atomic(uint32_t) moves;      /* to other ledgers; a futex */
     unsigned devices;
     struct account_device device[LEDGER_DEVICES];
     char slot[ACCOUNT_ROWS][LEDGER_NAME_BYTES]; /* of each row; under claiming */
@@ -176,6 +179,10 @@ struct opening {
 };
 int opening_make(const struct account *account, const struct ledger_request *request, struct opening *opening);
 void opening_undo(struct opening *opening);
+
+/* Moves to the ledger that is there now, where the one in use was removed or replaced (follow.c). By account_tick, and where no thread
+ * calls that, by who needs a row; under `claiming`. */
+void account_follow(struct account *account);
 
 /* Puts the slot's terms of this process's settings to the ledger; 0 or as ledger_slot_settle, with the fault filled. */
 int opening_terms(struct opening *opening);

@@ -13,6 +13,10 @@ _Static_assert(CUBUDGET_KINDS == (int)LEDGER_KIND_COUNT && CUBUDGET_NAME_BYTES =
                "the interface's own numbers are the ledger's");
 _Static_assert((int)CUBUDGET_PRESSURE_CRITICAL == (int)PRESSURE_CRITICAL, "levels are numbered alike");
 _Static_assert((int)CUBUDGET_PROCESS_DYING == (int)LEDGER_ROW_DYING, "states are numbered alike");
+_Static_assert((int)CUBUDGET_ACTIVITY_LOST == (int)LEDGER_PROCESS_LOST &&
+                   (int)CUBUDGET_WAITING_RESTORE == (int)LEDGER_WAITING_RESTORE &&
+                   CUBUDGET_REASON_BYTES == LEDGER_REASON_BYTES + 1,
+               "and so is what processes do");
 
 struct cubudget_snapshot {
     struct cubudget_ledger_entry ledger;
@@ -69,7 +73,18 @@ static void process_copy(const struct snapshot_process *from, struct cubudget_pr
         .state = (enum cubudget_process_state)from->row_state,
         .used_bytes = from->used_bytes,
         .evicted_bytes = from->evicted_bytes,
+        .activity = (enum cubudget_activity)from->process_state,
+        .activity_since_ns = from->state_since_ns,
+        .evictable = from->evictable,
+        .host_bytes = from->host_bytes,
+        .waiting = (enum cubudget_waiting)from->wait.kind,
+        .waiting_device = from->wait.device,
+        .waiting_bytes = from->wait.bytes,
+        .waiting_since_ns = from->wait.since_ns,
+        .waiting_for_pid = from->wait.for_pid,
+        .waiting_for_slot = from->wait.for_slot,
     };
+    memcpy(to->unevictable_reason, from->reason, sizeof to->unevictable_reason);
     memcpy(to->by_kind, from->by_kind, sizeof to->by_kind);
     memcpy(to->command, from->command, sizeof to->command);
 }

@@ -4,7 +4,8 @@
  * A handle is an index and a generation: the generation of an entry moves on when it is given back, so that a handle that is used
  * after its end is found out, whatever has the entry now. One lock guards the table; it is never held across a call of the driver.
  * While one is under way for a pool the pool counts it, and closing waits for the count, so that nothing is freed under a call.
- * A forked child knows by the process id that the handles are not its own, before it takes a lock that nobody may ever give.
+ * A forked child of a process with pools knows by the process id that the table is not its own, before it takes a lock that
+ * nobody may ever give. It never has one: CUDA cannot be initialised in the child of a process that has used it.
  */
 #include "config.h"
 
@@ -41,8 +42,7 @@ struct pool {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t calls_ended = PTHREAD_COND_INITIALIZER;
 static struct pool pools[POOLS_MAX];
-static _Atomic(pid_t) pool_process[POOLS_MAX]; /* whose each is or was last; 0: nobody's. Read without the lock */
-static _Atomic(pid_t) owner;                   /* whose the table is */
+static _Atomic(pid_t) owner; /* the process that made the first pool: all there ever are. 0: there was none */
 
 /* --- the driver ------------------------------------------------------------------------------------------------------------ */
 
@@ -158,9 +158,10 @@ static enum cubudget_error pool_find(struct cubudget_pool handle, struct pool **
     if (index >= POOLS_MAX)
         return api_fail(CUBUDGET_ERROR_FOREIGN, "that is no pool");
     struct pool *pool = &pools[index];
-    int process = atomic_load(&pool_process[index]);
-    if (process != 0 && process != getpid())
-        return api_fail(CUBUDGET_ERROR_FORKED, "the pool is of process %d", process);
+    pid_t process = atomic_load(&owner);
+    if (process != getpid())
+        return process == 0 ? api_fail(CUBUDGET_ERROR_FOREIGN, "that is no pool")
+                            : api_fail(CUBUDGET_ERROR_FORKED, "the pool is of process %d", (int)process);
     (void)pthread_mutex_lock(&lock);
     enum found state = handle_judge(handle.handle, pool->generation);
     if (state == FOUND && !pool->closing) {
@@ -219,16 +220,11 @@ static void call_end(struct pool *pool)
 
 /* --- making a pool ---------------------------------------------------------------------------------------------------------- */
 
-/* A forked child begins with a table of its own: what its parent had open is not its. */
-static void table_own(void)
+/* Whether the table is this process's to use. */
+static bool table_own(void)
 {
-    pid_t self = getpid(), before = atomic_load(&owner);
-    if (before == self || !atomic_compare_exchange_strong(&owner, &before, self) || before == 0)
-        return;
-    lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    calls_ended = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
-    for (size_t i = 0; i < POOLS_MAX; i++)
-        pools[i] = (struct pool){.generation = pools[i].generation + (pools[i].generation & 1)};
+    pid_t self = getpid(), before = 0;
+    return atomic_compare_exchange_strong(&owner, &before, self) || before == self;
 }
 
 /* An entry that is nobody's, marked as ours while its context is made; NULL: there is none. */
@@ -264,7 +260,8 @@ enum cubudget_error cubudget_pool_create(struct cubudget_device device, uint64_t
         return result == CUDA_ERROR_INVALID_DEVICE
                    ? api_fail(CUBUDGET_ERROR_NO_DEVICE, "CUDA shows this process no device %d", device.ordinal)
                    : api_fail_cuda(result, "cuDeviceGet");
-    table_own();
+    if (!table_own())
+        return api_fail(CUBUDGET_ERROR_FORKED, "this process was forked from one that has pools");
     struct pool *taken = pool_take();
     if (taken == NULL)
         return api_fail(CUBUDGET_ERROR_TOO_MANY, "a process has at most %d pools", POOLS_MAX);
@@ -278,7 +275,6 @@ enum cubudget_error cubudget_pool_create(struct cubudget_device device, uint64_t
             .limit_bytes = limit_bytes,
         };
         pool->handle = handle_make(taken->generation, (size_t)(taken - pools));
-        atomic_store(&pool_process[taken - pools], getpid());
     }
     taken->closing = false;
     (void)pthread_mutex_unlock(&lock);

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -18,13 +17,9 @@
 #include "api/api.h"
 #include "ledger/snapshot.h"
 #include "platform/futex.h"
+#include "platform/thread.h"
 
-enum {
-    LOOK_MS = 1000,
-    CLOSE_LOOK_MS = 1,
-    STACK_BYTES = 256 * 1024,
-    KNOWN_AT_MOST = LEDGER_LEVELS * (LEDGER_HISTORY + 1)
-};
+enum { LOOK_MS = 1000, CLOSE_LOOK_MS = 1, KNOWN_AT_MOST = LEDGER_LEVELS * (LEDGER_HISTORY + 1) };
 
 struct cubudget_watch {
     pid_t process;
@@ -330,20 +325,9 @@ static void *thread_run(void *argument)
 
 static enum cubudget_error thread_start(struct cubudget_watch *watch)
 {
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    int result = pthread_attr_init(&attributes);
+    int result = thread_begin("cubudget-watch", thread_run, watch, &watch->thread);
     if (result != 0)
         return api_fail(CUBUDGET_ERROR_SYSTEM, "no thread can be started: %s", strerror(result));
-    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    (void)sigfillset(&all); /* the program's signals are for its own threads */
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    result = pthread_create(&watch->thread, &attributes, thread_run, watch);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attributes);
-    if (result != 0)
-        return api_fail(CUBUDGET_ERROR_SYSTEM, "no thread can be started: %s", strerror(result));
-    (void)pthread_setname_np(watch->thread, "cubudget-watch");
     watch->has_thread = true;
     return CUBUDGET_OK;
 }

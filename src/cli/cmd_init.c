@@ -18,49 +18,25 @@
 #include "platform/shm.h"
 #include "platform/size.h"
 
-enum { KEY_CONFIG = 0x100, KEY_GROUP, KEY_LEDGER };
-
 struct init {
-    struct options_base base;
     const char *config, *group, *ledger;
 };
 
-static error_t init_parse(int key, char *argument, struct argp_state *state)
-{
-    struct init *init = state->input;
-    switch (key) {
-    case KEY_CONFIG:
-        init->config = argument;
-        return 0;
-    case KEY_GROUP:
-        init->group = argument;
-        return 0;
-    case KEY_LEDGER:
-        init->ledger = argument;
-        return 0;
-    case ARGP_KEY_ARG:
-        return argument_refuse(&init->base, state, argument);
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
 static enum options_result init_read(struct init *init, int argc, char **argv)
 {
-    static const struct argp_option list[] = {
-        {"config", KEY_CONFIG, "FILE", 0, "what the ledger shall be (CUBUDGET_CONFIG; ~/.config/cubudget.ini)", 0},
-        {"group", KEY_GROUP, "NAME", 0, "for the users of this group, in a directory of the group", 0},
-        {"ledger", KEY_LEDGER, "NAME", 0, "the ledger of that name (CUBUDGET_LEDGER; that of the file)", 0},
-        {0},
+    const struct options_text list[] = {
+        {"config", "FILE", "what the ledger shall be (CUBUDGET_CONFIG; ~/.config/cubudget.ini)", &init->config},
+        {"group", "NAME", "for the users of this group, in a directory of the group", &init->group},
+        {"ledger", "NAME", "the ledger of that name (CUBUDGET_LEDGER; that of the file)", &init->ledger},
     };
-    static const struct argp argp = {
-        .options = list,
-        .parser = init_parse,
+    const struct options_texts texts = {
         .doc = "Makes a ledger, or changes the one that is there, to what the configuration file says."
                "\vWithout a file the ledger has a budget of CUBUDGET_BUDGET, or 8GiB, and no slots. man cubudget.ini "
                "tells of the file.",
+        .list = list,
+        .count = sizeof list / sizeof *list,
     };
-    return options_read(&argp, &init->base, false, argc, argv);
+    return options_texts_read(&texts, argc, argv);
 }
 
 /* --- the group ------------------------------------------------------------------------------------------------------- */
@@ -78,32 +54,44 @@ static int group_find(const char *text, gid_t *group)
     return 0;
 }
 
-/* Makes the group's directory. Where nobody says which, the one that the members' own configuration leads to. */
-static int group_prepare(const struct init *init, const struct config *config, struct ledger_place *place, gid_t *group,
-                         bool *shared)
+struct sharing {
+    bool wanted;
+    gid_t group;
+};
+
+/* Whom it is for. The group's directory, where nobody says which, is the one that the members' own configuration leads to. */
+static int group_read(const struct init *init, const struct config *config, struct ledger_place *place,
+                      struct sharing *sharing)
 {
-    *shared = init->group != NULL || config->ledger.lines[CONFIG_GROUP] != 0;
-    *group = config->group;
-    int status = init->group != NULL ? group_find(init->group, group) : 0;
-    if (status != 0 || !*shared)
-        return status;
-    if (getenv("CUBUDGET_DIR") == NULL && config->ledger.lines[CONFIG_DIRECTORY] == 0)
-        shm_group_directory(*group, place->directory);
-    int result = shm_group_directory_make(place->directory, *group);
+    sharing->wanted = init->group != NULL || config->ledger.lines[CONFIG_GROUP] != 0;
+    sharing->group = config->group;
+    int status = init->group != NULL ? group_find(init->group, &sharing->group) : 0;
+    if (status == 0 && sharing->wanted && getenv("CUBUDGET_DIR") == NULL && config->ledger.lines[CONFIG_DIRECTORY] == 0)
+        shm_group_directory(sharing->group, place->directory);
+    return status;
+}
+
+/* Makes the group's directory, or finds that it is one. */
+static int group_prepare(const struct ledger_place *place, const struct sharing *sharing)
+{
+    gid_t group = sharing->group;
+    if (!sharing->wanted)
+        return 0;
+    int result = shm_group_directory_make(place->directory, group);
     if (result == -ENOTEMPTY)
         return fault_say(
             EXIT_SKIPPED_OR_NOT_ALLOWED,
             "%s is there already, with something in it or open to others, and is not given to group %lu; name "
             "one that is not there, or remove it",
-            place->directory, (unsigned long)*group);
+            place->directory, (unsigned long)group);
     if (result == -EPERM)
         return fault_say(EXIT_SKIPPED_OR_NOT_ALLOWED,
                          "%s cannot be made a directory of group %lu: it is another's, or you are not in the group; "
                          "ask a member or root, or set CUBUDGET_DIR to another",
-                         place->directory, (unsigned long)*group);
+                         place->directory, (unsigned long)group);
     if (result != 0)
         return fault_say(EXIT_NO_LEDGER, "%s cannot be made a directory of group %lu: %s; set CUBUDGET_DIR to another",
-                         place->directory, (unsigned long)*group, strerror(-result));
+                         place->directory, (unsigned long)group, strerror(-result));
     return 0;
 }
 
@@ -170,42 +158,81 @@ static void summary_print(struct ledger *ledger, const struct config *config, co
     snapshot_free(&snapshot);
 }
 
-/* Makes it whole; or, where it is there, changes it. */
-static int ledger_make(struct config *config, const struct ledger_place *place, bool shared, gid_t group)
+/* What it shall have: read before anything is made or changed. */
+struct wish {
+    bool asked; /* for a budget */
+    uint64_t budget_bytes;
+    const char *budget_name;
+    struct ledger_plan plan;
+};
+
+static int wish_read(struct config *config, const struct ledger *existing, struct wish *wish)
 {
-    static struct ledger_plan plan;
+    bool own = existing == NULL || wish->asked;
+    return config_plan(config, existing, own ? wish->budget_bytes : ledger_budget(existing),
+                       own ? wish->budget_name : "the ledger's", &wish->plan);
+}
+
+static int ledger_new(struct config *config, const struct ledger_place *place, const struct sharing *sharing,
+                      struct wish *wish)
+{
     struct ledger ledger;
     struct ledger_fault fault;
-    bool asked = false, made;
-    uint64_t budget_bytes = 0;
-    const char *name;
-    int status = budget_find(config, &asked, &budget_bytes, &name);
+    int status = wish_read(config, NULL, wish);
+    if (status == 0)
+        status = group_prepare(place, sharing);
     if (status != 0)
         return status;
-    struct ledger_request request = {
-        .directory = place->directory, .name = place->name, .has_budget = false, .budget_bytes = budget_bytes};
+    const struct ledger_request request = {.directory = place->directory,
+                                           .name = place->name,
+                                           .create = true,
+                                           .has_budget = wish->asked,
+                                           .budget_bytes = wish->budget_bytes,
+                                           .plan = &wish->plan};
     int result = ledger_open(&ledger, &request, &fault);
-    made = result == -ENOENT;
-    if (made || result == 0)
-        status = config_plan(config, made ? NULL : &ledger, made || asked ? budget_bytes : ledger_budget(&ledger),
-                             made || asked ? name : "the ledger's", &plan);
-    if (made && status == 0) {
-        request.create = true;
-        request.has_budget = asked;
-        request.plan = &plan;
-        result = ledger_open(&ledger, &request, &fault);
-    } else if (made) {
-        return status;
-    }
     if (result != 0)
         return fault_say(result == -EEXIST ? EXIT_BAD_SETTINGS : EXIT_NO_LEDGER, "%s", fault.text);
-    if (status == 0 && shared)
-        status = group_check(&ledger, group);
-    if (status == 0 && !made && ledger_plan_apply(&ledger, &plan, asked, budget_bytes, &fault) != 0)
+    if (sharing->wanted)
+        status = group_check(&ledger, sharing->group);
+    if (status == 0)
+        summary_print(&ledger, config, "made");
+    ledger_close(&ledger);
+    return status;
+}
+
+static int ledger_change(struct config *config, struct ledger *ledger, const struct sharing *sharing, struct wish *wish)
+{
+    struct ledger_fault fault;
+    int status = sharing->wanted ? group_check(ledger, sharing->group) : 0;
+    if (status == 0)
+        status = wish_read(config, ledger, wish);
+    if (status == 0 && ledger_plan_apply(ledger, &wish->plan, wish->asked, wish->budget_bytes, &fault) != 0)
         status = fault_say(EXIT_BAD_SETTINGS, "%s%s%s", config->path, config->path[0] != '\0' ? ": " : "", fault.text);
     if (status == 0)
-        summary_print(&ledger, config, made ? "made" : "set");
-    ledger_close(&ledger);
+        summary_print(ledger, config, "set");
+    return status;
+}
+
+/* Makes it whole; or, where it is there, changes it. */
+static int ledger_make(struct config *config, const struct ledger_place *place, const struct sharing *sharing)
+{
+    static struct wish wish;
+    struct ledger ledger;
+    struct ledger_fault fault;
+    const struct ledger_request request = {.directory = place->directory, .name = place->name};
+    int status = budget_find(config, &wish.asked, &wish.budget_bytes, &wish.budget_name);
+    if (status != 0)
+        return status;
+    int result = ledger_open(&ledger, &request, &fault);
+    if (result == -ENOENT)
+        return ledger_new(config, place, sharing, &wish);
+    status = group_prepare(place, sharing); /* what is wrong with the directory is said first */
+    if (status == 0 && result != 0)
+        status = fault_say(result == -EEXIST ? EXIT_BAD_SETTINGS : EXIT_NO_LEDGER, "%s", fault.text);
+    if (status == 0)
+        status = ledger_change(config, &ledger, sharing, &wish);
+    if (result == 0)
+        ledger_close(&ledger);
     return status;
 }
 
@@ -214,8 +241,7 @@ static int init_run(int argc, char **argv)
     static struct config config;
     struct init init = {0};
     struct ledger_place place;
-    gid_t group = 0;
-    bool shared;
+    struct sharing sharing;
     enum options_result result = init_read(&init, argc, argv);
     if (result != OPTIONS_GOOD)
         return options_status(result);
@@ -223,9 +249,9 @@ static int init_run(int argc, char **argv)
     if (status == 0)
         status = config_place_find(init.ledger, &config, &place);
     if (status == 0)
-        status = group_prepare(&init, &config, &place, &group, &shared);
+        status = group_read(&init, &config, &place, &sharing);
     if (status == 0)
-        status = ledger_make(&config, &place, shared, group);
+        status = ledger_make(&config, &place, &sharing);
     return status == 0 ? output_finish(0) : status;
 }
 

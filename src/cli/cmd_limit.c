@@ -15,65 +15,35 @@
 #include "platform/log.h"
 #include "platform/size.h"
 
-enum { KEY_LEDGER = 0x100, KEY_BUDGET, KEY_DEVICE, KEY_RESERVE, KEY_PRIORITY };
-
 struct limit {
-    struct options_base base;
     const char *ledger, *budget, *device, *reserve, *priority;
     const char *slot, *size; /* the arguments; NULL: not given */
 };
 
-static error_t limit_parse(int key, char *argument, struct argp_state *state)
-{
-    struct limit *limit = state->input;
-    switch (key) {
-    case KEY_LEDGER:
-        limit->ledger = argument;
-        return 0;
-    case KEY_BUDGET:
-        limit->budget = argument;
-        return 0;
-    case KEY_DEVICE:
-        limit->device = argument;
-        return 0;
-    case KEY_RESERVE:
-        limit->reserve = argument;
-        return 0;
-    case KEY_PRIORITY:
-        limit->priority = argument;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (limit->slot == NULL)
-            limit->slot = argument;
-        else if (limit->size == NULL)
-            limit->size = argument;
-        else
-            return argument_refuse(&limit->base, state, argument);
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
 static enum options_result limit_read(struct limit *limit, int argc, char **argv)
 {
-    static const struct argp_option list[] = {
-        {"budget", KEY_BUDGET, "SIZE", 0, "of each device, for all slots together", 0},
-        {"device", KEY_DEVICE, "INDEX|UUID", 0, "that budget of this device alone", 0},
-        {"reserve", KEY_RESERVE, "SIZE", 0, "what the slot can always get; 0: nothing", 0},
-        {"priority", KEY_PRIORITY, "0..100|max", 0, "who stays on the card longer; max: always", 0},
-        {"ledger", KEY_LEDGER, "NAME", 0, "the ledger of that name (CUBUDGET_LEDGER; \"default\")", 0},
-        {0},
+    const struct options_text list[] = {
+        {"budget", "SIZE", "of each device, for all slots together", &limit->budget},
+        {"device", "INDEX|UUID", "that budget of this device alone", &limit->device},
+        {"reserve", "SIZE", "what the slot can always get; 0: nothing", &limit->reserve},
+        {"priority", "0..100|max", "who stays on the card longer; max: always", &limit->priority},
+        {"ledger", "NAME", "the ledger of that name (CUBUDGET_LEDGER; \"default\")", &limit->ledger},
     };
-    static const struct argp argp = {
-        .options = list,
-        .parser = limit_parse,
+    const char *words[2] = {NULL, NULL};
+    const struct options_texts texts = {
         .args_doc = "SLOT [SIZE|none]\n--budget SIZE",
         .doc = "Changes a slot's limit, reserve and priority, or the budget, while the programs run."
                "\vWhat is held already is never taken away: below it, nothing more is granted until it fits. A reserve "
                "is granted where nobody else holds its bytes.",
+        .list = list,
+        .count = sizeof list / sizeof *list,
+        .words = words,
+        .words_most = 2,
     };
-    return options_read(&argp, &limit->base, false, argc, argv);
+    enum options_result result = options_texts_read(&texts, argc, argv);
+    limit->slot = words[0];
+    limit->size = words[1];
+    return result;
 }
 
 /* What is wrong with the words together, or NULL. */

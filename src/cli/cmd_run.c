@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "cli/command.h"
 #include "cli/configuration.h"
+#include "cli/executable.h"
 #include "cli/launch.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -45,6 +46,7 @@ struct run {
     struct options_base base;
     const char *values[RUN_OPTIONS]; /* NULL: not given */
     char **command;                  /* NULL: none */
+    char slot[LEDGER_NAME_BYTES];    /* that the command will charge to; empty: not known */
 };
 
 static error_t run_parse(int key, char *argument, struct argp_state *state)
@@ -138,7 +140,7 @@ static int unknown_say(const struct settings *settings)
 }
 
 /* The file is read by programs that may be in another directory. */
-static int config_prepare(struct config *config)
+static int config_prepare(const struct run *run, struct config *config)
 {
     char path[PATH_MAX];
     int status = config_load(config, NULL);
@@ -146,10 +148,10 @@ static int config_prepare(struct config *config)
         return status;
     if (realpath(config->path, path) == NULL || setenv("CUBUDGET_CONFIG", path, 1) != 0)
         return fault_say(EXIT_BAD_SETTINGS, "%.200s: %s; name another file", config->path, strerror(errno));
-    return config_variables_set(config);
+    return config_variables_set(config, run->slot);
 }
 
-static int settings_prepare(const struct run *run, struct config *config, struct settings *settings)
+static int settings_prepare(struct run *run, struct config *config, struct settings *settings)
 {
     struct settings_fault fault;
     for (int i = 0; i < RUN_OPTIONS; i++)
@@ -158,7 +160,11 @@ static int settings_prepare(const struct run *run, struct config *config, struct
                              strerror(errno));
     if (settings_read(settings, &fault) != 0) /* first, so that what the user wrote is judged by itself */
         return settings_fault_say(run, fault.text);
-    int status = config_prepare(config);
+    if (settings->slot[0] != '\0')
+        memcpy(run->slot, settings->slot, sizeof run->slot);
+    else if (!executable_name(run->command[0], run->slot))
+        run->slot[0] = '\0'; /* exec will say so */
+    int status = config_prepare(run, config);
     if (status == 0 && settings_read(settings, &fault) != 0)
         return settings_fault_say(run, fault.text);
     if (status == 0)
@@ -186,6 +192,37 @@ static int share_check(const struct run *run, const char *variable, bool has, ui
     return settings_fault_say(run, text);
 }
 
+/* A limit or reserve that does not go with what the slot has, or is to have by the file. */
+static int order_check(const struct run *run, const struct settings *settings, const struct slot_terms *terms)
+{
+    char own[SIZE_TEXT_BYTES], other[SIZE_TEXT_BYTES], text[256];
+    if (settings->has_limit && !settings->has_reserve && terms->reserve_bytes > settings->limit_bytes)
+        (void)snprintf(text, sizeof text, "CUBUDGET_LIMIT: %s is below the reserve of slot '%s', %s; write more",
+                       size_format(settings->limit_bytes, own, sizeof own), run->slot,
+                       size_format(terms->reserve_bytes, other, sizeof other));
+    else if (settings->has_reserve && !settings->has_limit && settings->reserve_bytes > terms->limit_bytes)
+        (void)snprintf(text, sizeof text, "CUBUDGET_RESERVE: %s is above the limit of slot '%s', %s; write less",
+                       size_format(settings->reserve_bytes, own, sizeof own), run->slot,
+                       size_format(terms->limit_bytes, other, sizeof other));
+    else
+        return 0;
+    return settings_fault_say(run, text);
+}
+
+/* The slot's terms: what the file has and nobody has set goes into the ledger. */
+static int terms_prepare(const struct run *run, const struct config *config, const struct settings *settings,
+                         struct ledger *ledger)
+{
+    struct slot_terms there, missing;
+    config_terms_find(config, ledger, run->slot, &there, &missing);
+    if (missing.has_limit)
+        there.limit_bytes = missing.limit_bytes;
+    if (missing.has_reserve)
+        there.reserve_bytes = missing.reserve_bytes;
+    int status = order_check(run, settings, &there);
+    return status == 0 ? config_terms_fill(config, ledger, run->slot, &missing) : status;
+}
+
 /* Whether the kernel's locks tell the living from the dead in this directory (on overlayfs they do not). The byte lies behind
  * those of rows; that another `run` holds it at this moment shows that they do. */
 static int locks_check(const struct ledger *ledger)
@@ -208,16 +245,11 @@ static int locks_check(const struct ledger *ledger)
                      ledger->path, strerror(-result));
 }
 
-static int ledger_check(const struct run *run, const struct config *config, struct settings *settings,
+static int ledger_check(const struct run *run, const struct config *config, const struct settings *settings,
                         struct ledger *ledger)
 {
     struct snapshot snapshot;
-    struct settings_fault fault;
     int status = locks_check(ledger);
-    if (status == 0)
-        status = config_terms_set(config, ledger);
-    if (status == 0 && settings_read(settings, &fault) != 0) /* the file's terms beside what the user asked for */
-        return settings_fault_say(run, fault.text);
     if (status != 0)
         return status;
     if (snapshot_take(ledger, &snapshot) != 0)
@@ -227,7 +259,7 @@ static int ledger_check(const struct run *run, const struct config *config, stru
         status =
             share_check(run, "CUBUDGET_RESERVE", settings->has_reserve, settings->reserve_bytes, snapshot.budget_bytes);
     snapshot_free(&snapshot);
-    return status;
+    return status == 0 ? terms_prepare(run, config, settings, ledger) : status;
 }
 
 /* Opens the ledger, or makes it whole from the file. */
@@ -252,7 +284,7 @@ static int ledger_find(struct config *config, const struct settings *settings, c
     return result == 0 ? 0 : fault_say(result == -EEXIST ? EXIT_BAD_SETTINGS : EXIT_NO_LEDGER, "%s", fault.text);
 }
 
-static int ledger_prepare(const struct run *run, struct config *config, struct settings *settings)
+static int ledger_prepare(const struct run *run, struct config *config, const struct settings *settings)
 {
     char directory[PATH_MAX];
     struct ledger ledger;

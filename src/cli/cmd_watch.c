@@ -118,11 +118,13 @@ static void devices_end(struct watching *watching)
             ledger_watch_end(&watching->ledger, &watching->held[device]);
 }
 
-static void pressure_tell(struct watching *watching, unsigned device, unsigned level)
+/* What is used is known of the last change alone: of those before it, it is over. */
+static void pressure_tell(struct watching *watching, unsigned device, unsigned level, bool last)
 {
     const struct ledger_event_record event = {.kind = LEDGER_EVENT_PRESSURE,
                                               .time_ns = clock_ns(CLOCK_REALTIME),
-                                              .bytes = ledger_used(&watching->ledger, device),
+                                              .bytes =
+                                                  last ? ledger_used(&watching->ledger, device) : EVENT_BYTES_UNKNOWN,
                                               .row = -1,
                                               .slot = -1,
                                               .device = (int)device,
@@ -140,7 +142,7 @@ static void pressures_tell(struct watching *watching)
         while (watching->generations[device] != now) {
             int level = ledger_pressure_told(&watching->ledger, device, ++watching->generations[device]);
             if (level >= 0)
-                pressure_tell(watching, device, (unsigned)level);
+                pressure_tell(watching, device, (unsigned)level, watching->generations[device] == now);
             else
                 untold++;
         }

@@ -67,12 +67,17 @@ bool config_directory(const struct config *config, char directory[PATH_MAX]);
 int config_plan(struct config *config, const struct ledger *existing, uint64_t budget_bytes, const char *budget_name,
                 struct ledger_plan *plan);
 
-/* For `cubudget run` (configuration_run.c). Each sets only what the user has not. 0, or an exit status after saying why. */
-int config_variables_set(const struct config *config); /* where the ledger is, and what is the slot's program's own */
+/* For `cubudget run` (configuration_run.c), whose program charges to the slot `slot_name`; empty: not known. Each sets only what
+ * the user has not. 0, or an exit status after saying why. */
+int config_variables_set(const struct config *config, const char *slot_name); /* where the ledger is; evict and wait */
 /* Adds to a request what a ledger that is not there yet shall have. */
 int config_request_fill(struct config *config, const struct settings *settings, struct ledger_request *request);
-/* The slot's terms and the budget: where the ledger has others, those hold. */
-int config_terms_set(const struct config *config, const struct ledger *ledger);
+/* The slot's terms in the ledger, and those of the file that are missing there; says where the two have others. */
+void config_terms_find(const struct config *config, const struct ledger *ledger, const char *slot_name,
+                       struct slot_terms *there, struct slot_terms *missing);
+/* Sets what was missing, where it still is. */
+int config_terms_fill(const struct config *config, struct ledger *ledger, const char *slot_name,
+                      const struct slot_terms *missing);
 
 /* Reads "GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", with or without what stands before the first '-'. */
 bool device_uuid_parse(const char *text, uint8_t uuid[LEDGER_UUID_BYTES]);

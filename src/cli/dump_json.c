@@ -6,6 +6,7 @@
 
 #include <time.h>
 #include "cli/dump.h"
+#include "cli/over.h"
 
 static json_t *number(uint64_t value)
 {
@@ -46,6 +47,7 @@ static json_t *device_json(const struct dump *dump, unsigned at, bool *good)
     put(object, "budget_bytes", number(device->budget_bytes), good);
     put(object, "used_bytes", number(device->used_bytes), good);
     put(object, "available_bytes", number(device->available_bytes), good);
+    put(object, "over_bytes", number(over_budget(device)), good);
     put(object, "peak_bytes", number(device->peak_bytes), good);
     put(object, "pressure", json_string(pressure_name(device->pressure)), good);
     if (dump->has_witness[at]) {
@@ -55,14 +57,27 @@ static json_t *device_json(const struct dump *dump, unsigned at, bool *good)
     return object;
 }
 
-static json_t *slot_json(const struct snapshot_slot *slot, bool *good)
+/* The most by which it is above its limit on any device. */
+static uint64_t slot_over(const struct snapshot *snapshot, unsigned slot)
 {
+    uint64_t most = 0;
+    for (unsigned at = 0; at < snapshot->device_count; at++) {
+        uint64_t over = over_limit(snapshot, slot, at);
+        most = over > most ? over : most;
+    }
+    return most;
+}
+
+static json_t *slot_json(const struct snapshot *snapshot, unsigned at, bool *good)
+{
+    const struct snapshot_slot *slot = &snapshot->slots[at];
     json_t *object = json_object();
     put(object, "name", json_string(slot->name), good);
     put(object, "limit_bytes", slot->limit_bytes == LEDGER_NO_LIMIT ? json_null() : number(slot->limit_bytes), good);
     put(object, "reserve_bytes", number(slot->reserve_bytes), good);
     put(object, "priority", number(slot->priority), good);
     put(object, "used_bytes", number(slot->used_bytes), good);
+    put(object, "over_bytes", number(slot_over(snapshot, at)), good);
     put(object, "evicted_bytes", number(slot->evicted_bytes), good);
     put(object, "peak_bytes", number(slot->peak_bytes), good);
     put(object, "allocations", number(slot->allocations), good);
@@ -132,7 +147,7 @@ json_t *dump_json(const struct dump *dump)
     for (unsigned i = 0; i < snapshot->device_count; i++)
         good = json_array_append_new(devices, device_json(dump, i, &good)) == 0 && good;
     for (unsigned i = 0; i < snapshot->slot_count; i++)
-        good = json_array_append_new(slots, slot_json(&snapshot->slots[i], &good)) == 0 && good;
+        good = json_array_append_new(slots, slot_json(snapshot, i, &good)) == 0 && good;
     for (unsigned i = 0; i < snapshot->process_count; i++)
         good = json_array_append_new(processes, process_json(dump, i, &good)) == 0 && good;
     put(root, "ledger", json_string(snapshot->name), &good);

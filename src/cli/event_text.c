@@ -112,8 +112,11 @@ static void sentence_write(const struct ledger_event_record *event, const struct
                        duration_text("after", event->duration_ns, took), because, why);
         break;
     case LEDGER_EVENT_PRESSURE:
-        (void)snprintf(text, SENTENCE_BYTES, "device %d is at %s, with %s used", event->device,
-                       pressure_name((enum pressure_level)(event->other & 3)), size);
+        (void)snprintf(text, SENTENCE_BYTES, "device %d is at %s%s%s%s", event->device,
+                       pressure_name((enum pressure_level)(event->other & 3)),
+                       event->bytes != EVENT_BYTES_UNKNOWN ? ", with " : "",
+                       event->bytes != EVENT_BYTES_UNKNOWN ? size : "",
+                       event->bytes != EVENT_BYTES_UNKNOWN ? " used" : "");
         break;
     case LEDGER_EVENT_REAP:
         (void)snprintf(text, SENTENCE_BYTES, "%s has died, and %s%s are free", who, size, where);
@@ -170,15 +173,16 @@ static json_t *event_json(const struct ledger_event_record *event, const struct 
 {
     bool level = event->kind == LEDGER_EVENT_PRESSURE;
     const char *why = ledger_why_text(event->why);
-    return json_pack(
-        "{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "time", time_json(event->time_ns), "number",
-        event->number != 0 ? number(event->number) : json_null(), "event", ledger_event_name(event->kind), "pid",
-        owner->known ? number(owner->pid) : json_null(), "slot",
-        owner->slot[0] != '\0' ? json_string(owner->slot) : json_null(), "device",
-        event->device >= 0 ? json_integer(event->device) : json_null(), "bytes", number(event->bytes), "duration_ms",
-        event->duration_ns != 0 ? json_real((double)(event->duration_ns / 1000U) / 1000) : json_null(), "reason",
-        *why != '\0' ? json_string(why) : json_null(), "other", level ? json_null() : party_json(other), "pressure",
-        level ? json_string(pressure_name((enum pressure_level)(event->other & 3))) : json_null());
+    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "time", time_json(event->time_ns),
+                     "number", event->number != 0 ? number(event->number) : json_null(), "event",
+                     ledger_event_name(event->kind), "pid", owner->known ? number(owner->pid) : json_null(), "slot",
+                     owner->slot[0] != '\0' ? json_string(owner->slot) : json_null(), "device",
+                     event->device >= 0 ? json_integer(event->device) : json_null(), "bytes",
+                     event->bytes != EVENT_BYTES_UNKNOWN ? number(event->bytes) : json_null(), "duration_ms",
+                     event->duration_ns != 0 ? json_real((double)(event->duration_ns / 1000U) / 1000) : json_null(),
+                     "reason", *why != '\0' ? json_string(why) : json_null(), "other",
+                     level ? json_null() : party_json(other), "pressure",
+                     level ? json_string(pressure_name((enum pressure_level)(event->other & 3))) : json_null());
 }
 
 bool event_print(const struct ledger *ledger, const struct ledger_event_record *event, bool json)

@@ -25,6 +25,7 @@ cubudget_SOURCES = \
     src/cli/dump_json.c \
     src/cli/dump_table.c \
     src/cli/event_text.c src/cli/event_text.h \
+    src/cli/executable.c src/cli/executable.h \
     src/cli/launch.c src/cli/launch.h \
     src/cli/main.c \
     src/cli/moving.c src/cli/moving.h \

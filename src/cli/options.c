@@ -101,6 +101,43 @@ int options_status(enum options_result result)
     return result == OPTIONS_HELPED ? output_finish(0) : EXIT_USAGE_ERROR;
 }
 
+/* --- texts ------------------------------------------------------------------------------------------------------------- */
+
+enum { KEY_TEXT = 0x200 }; /* + number in the list */
+
+struct texts_reading {
+    struct options_base base;
+    const struct options_texts *texts;
+    unsigned words;
+};
+
+static error_t texts_parse(int key, char *argument, struct argp_state *state)
+{
+    struct texts_reading *reading = state->input;
+    const struct options_texts *texts = reading->texts;
+    if (key >= KEY_TEXT && key < KEY_TEXT + (int)texts->count) {
+        *texts->list[key - KEY_TEXT].value = argument;
+        return 0;
+    }
+    if (key != ARGP_KEY_ARG)
+        return ARGP_ERR_UNKNOWN;
+    if (reading->words == texts->words_most)
+        return argument_refuse(&reading->base, state, argument);
+    texts->words[reading->words++] = argument;
+    return 0;
+}
+
+enum options_result options_texts_read(const struct options_texts *texts, int argc, char **argv)
+{
+    struct argp_option list[OPTIONS_TEXTS_MAX + 1] = {0};
+    struct texts_reading reading = {.texts = texts};
+    for (unsigned i = 0; i < texts->count; i++)
+        list[i] = (struct argp_option){
+            texts->list[i].name, KEY_TEXT + (int)i, texts->list[i].argument, 0, texts->list[i].doc, 0};
+    const struct argp argp = {.options = list, .parser = texts_parse, .args_doc = texts->args_doc, .doc = texts->doc};
+    return options_read(&argp, &reading.base, false, argc, argv);
+}
+
 /* --- a ledger ---------------------------------------------------------------------------------------------------------- */
 
 static error_t ledger_parse(int key, char *argument, struct argp_state *state)

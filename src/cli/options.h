@@ -28,6 +28,21 @@ error_t argument_refuse(struct options_base *base, const struct argp_state *stat
 /* The exit status for a result that is not OPTIONS_GOOD. */
 int options_status(enum options_result result);
 
+/* Options that each keep their value as a text, and the arguments beside them, for commands that read no more than that. */
+struct options_text {
+    const char *name, *argument, *doc;
+    const char **value; /* left as it is where the option is not given */
+};
+enum { OPTIONS_TEXTS_MAX = 8 };
+struct options_texts {
+    const char *args_doc, *doc; /* as argp's */
+    const struct options_text *list;
+    unsigned count;      /* at most OPTIONS_TEXTS_MAX */
+    const char **words;  /* where the arguments go */
+    unsigned words_most; /* so many of them; another is refused */
+};
+enum options_result options_texts_read(const struct options_texts *texts, int argc, char **argv);
+
 /* --ledger, --json and --books, for the commands that look at a ledger. */
 struct ledger_options {
     struct options_base base;

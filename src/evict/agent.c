@@ -2,8 +2,6 @@
 #include "config.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
@@ -13,8 +11,9 @@
 #include "evict/passage.h"
 #include "platform/gate.h"
 #include "platform/log.h"
+#include "platform/thread.h"
 
-enum { TICK_MS = 1000, STACK_BYTES = 256 * 1024 };
+enum { TICK_MS = 1000 };
 
 static _Atomic(int) owner_pid; /* a forked child has no thread, and finds its parent's id here */
 static struct passage passage;
@@ -67,27 +66,6 @@ static void *agent_run(void *argument)
     return NULL;
 }
 
-static int thread_start(void)
-{
-    pthread_t thread;
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    int result = pthread_attr_init(&attributes);
-    if (result != 0)
-        return result;
-    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    /* The program's signals are for its own threads. */
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    result = pthread_create(&thread, &attributes, agent_run, NULL);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (result == 0)
-        (void)pthread_setname_np(thread, "cubudget");
-    (void)pthread_attr_destroy(&attributes);
-    return result;
-}
-
 void agent_start(void)
 {
     int before = errno, own = (int)getpid(), seen = atomic_load(&owner_pid);
@@ -96,7 +74,7 @@ void agent_start(void)
         passage_reset();
         (void)passage_begin(&passage, driver, &mechanism_checkpoint);
         gate_set_arrival(passage_arrival);
-        int result = thread_start();
+        int result = thread_begin("cubudget", agent_run, NULL, NULL);
         if (result != 0)
             log_line(LOG_WARN,
                      "no thread can be started (%s): a ledger that is removed will not be noticed, and this process "

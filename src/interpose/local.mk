@@ -1,4 +1,4 @@
-# libcubudget.so, the library that is preloaded. It takes its own functions for the tables of them (-Bsymbolic): the loader would else
+# libcubudget.so, the library that is preloaded. It takes its own functions for the tables of them (-Bsymbolic-functions): the loader would else
 # look up each of some 680 names in every process. It needs libc alone and exports the intercepted names, dlsym and
 # cubudget_*: an anonymous version script, because a named version node unhooks dlsym. libcubudget-testpoints.so is the
 # tests' own copy with the crash tests' named points built in.

@@ -87,10 +87,10 @@ uint64_t ledger_device_baseline(const struct ledger *ledger, unsigned device);
 /* Notes for people what kind of card it is: compute_capability is 10 * major + minor. Anybody, any time, the same values. */
 void ledger_device_describe(struct ledger *ledger, unsigned device, bool simulated, uint32_t compute_capability);
 
-/* What a slot's first user asks for. -EEXIST where another live process of the slot has settled under another limit or
- * reserve (*fault names both; exit 78); -ERANGE: a limit or reserve above the budget, a reserve above the limit, reserves that
+/* What a slot's first user asks for. -EEXIST where another live process of the slot has settled there and a term was set that is
+ * another (*fault names both; exit 78); -ERANGE: a limit or reserve above the budget, a reserve above the limit, reserves that
  * together pass the budget, or a reserve of bytes that others hold now (*fault says what is in the way). A term that was
- * never set is free to take. Sets all or nothing. Call it after ledger_row_claim, and also where nothing is asked for: the
+ * never set is free to take; one that was set to none, nothing or the default was set. Sets all or nothing. Call it after ledger_row_claim, and also where nothing is asked for: the
  * process's rows in the slot then count on its terms, and of several that ask for different ones at once exactly one wins. */
 struct slot_terms {
     bool has_limit, has_reserve, has_priority;
@@ -105,18 +105,18 @@ int ledger_slot_settle(struct ledger *ledger, unsigned slot, const struct slot_t
 int ledger_slot_change(struct ledger *ledger, unsigned slot, const struct slot_terms *terms,
                        struct ledger_fault *fault);
 
+/* Sets those of the terms that nobody ever set: a configuration's. -ERANGE as above. */
+int ledger_slot_fill(struct ledger *ledger, unsigned slot, const struct slot_terms *terms, struct ledger_fault *fault);
+
 /* The slot of that name, or -ENOENT: adds none. */
 int ledger_slot_find(const struct ledger *ledger, const char *name);
 
-/* What a slot's terms are: has_limit and has_reserve where they were ever set. */
+/* What a slot's terms are; has_limit and the like where somebody set them, to whatever. */
 void ledger_slot_terms(const struct ledger *ledger, unsigned slot, struct slot_terms *terms);
 
 /* Changes the budget of one device, or with LEDGER_DEVICES of all, those to come included. May fall below what is used, as a
  * limit may. -ERANGE: below the reserves together or below a slot's limit, or more than the card has (*fault names both). */
 int ledger_budget_change(struct ledger *ledger, unsigned device, uint64_t budget, struct ledger_fault *fault);
-
-/* The budget of the devices to come alone; those that are known keep theirs. */
-int ledger_budget_change_general(struct ledger *ledger, uint64_t budget, struct ledger_fault *fault);
 
 /* Slots with their terms and devices with their budgets, as a configuration names them: within the budget (who plans has seen to
  * that), at most LEDGER_SLOTS and LEDGER_DEVICES. */
@@ -134,7 +134,10 @@ struct ledger_plan {
 
 /* Brings a ledger that is in use to a plan: what falls first, then what rises, so that the order of a file's sections does not
  * matter; slots that are not planned stay as they are. has_budget: that of all devices becomes budget_bytes. 0; -ENOSPC;
- * -ERANGE: some of it does not fit now, and *fault says what; what came before it holds. */
+ * -ERANGE: some of it does not fit now, and *fault says what; -EAGAIN; -ENOMEM. All or nothing: it is tried on a copy first, and
+ * where somebody takes the bytes of a planned reserve just then, what was done is taken back. What then stays: slots and devices
+ * that were added, without terms; the marks of what was lowered; and a reserve that was lowered, where others took its bytes in that
+ * moment (*fault says so). */
 int ledger_plan_apply(struct ledger *ledger, const struct ledger_plan *plan, bool has_budget, uint64_t budget_bytes,
                       struct ledger_fault *fault);
 

@@ -1,12 +1,20 @@
 /*
  * A plan, the slots and devices that a configuration names, brought into a ledger: whole before anybody sees it, or step by step
  * into one that is in use. Called by ledger.c for the maker, and by the command.
+ *
+ * The steps are those of terms.c, under one turn. They are gone through on a copy of the ledger first, so that what cannot be is
+ * found out while nothing is changed. What charges take between the copy and the steps can still be in the way of a reserve; then the
+ * steps are taken back.
  */
 #include "config.h"
 
 #include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
 #include "ledger/layout.h"
 #include "ledger/plan.h"
+#include "ledger/terms.h"
+#include "platform/testpoint.h"
 
 /* Where a plan has a device already known, its budget; one that is not becomes known, and its budget is held against the card
  * by who uses it first (ledger_device_settle). */
@@ -36,6 +44,7 @@ void plan_write(struct ledger *image, const struct ledger_plan *plan)
             atomic_store(&layout_header(image)->has_reserves, 1);
         if (terms->has_priority)
             atomic_store(&entry->priority, terms->priority);
+        terms_mark(entry, terms);
     }
 }
 
@@ -65,12 +74,12 @@ static int budgets_move(struct ledger *ledger, const struct ledger_plan *plan, b
     }
     uint64_t general = atomic_load(&layout_header(ledger)->budget_bytes);
     if (has_budget && (up ? budget_bytes >= general : budget_bytes < general))
-        result = ledger_budget_change_general(ledger, budget_bytes, fault);
+        result = budget_apply_general(ledger, budget_bytes, fault);
     for (int i = 0; i < LEDGER_DEVICES && result == 0; i++) {
         uint64_t now = atomic_load(&layout_device(ledger, (unsigned)i)->budget_bytes);
         uint64_t target = device_target(plan, devices, i, has_budget, budget_bytes, now);
         if (target != now && up == (target > now))
-            result = ledger_budget_change(ledger, (unsigned)i, target, fault);
+            result = budget_apply(ledger, (unsigned)i, target, fault);
     }
     return result;
 }
@@ -85,7 +94,7 @@ static int slot_lower(struct ledger *ledger, unsigned slot, const struct slot_te
     step.has_limit = wanted->has_limit && wanted->limit_bytes < now.limit_bytes &&
                      (wanted->has_reserve ? wanted->reserve_bytes : now.reserve_bytes) <= wanted->limit_bytes;
     step.limit_bytes = wanted->limit_bytes;
-    return ledger_slot_change(ledger, slot, &step, fault);
+    return terms_apply(ledger, slot, &step, fault);
 }
 
 /* Puts the slot's name before what was wrong with it. */
@@ -97,12 +106,12 @@ static int slot_fault(int result, const char *name, struct ledger_fault *fault)
     return result;
 }
 
-int ledger_plan_apply(struct ledger *ledger, const struct ledger_plan *plan, bool has_budget, uint64_t budget_bytes,
+/* All of it, one step after the other; on failure the steps before hold. */
+static int plan_steps(struct ledger *ledger, const struct ledger_plan *plan, bool has_budget, uint64_t budget_bytes,
                       struct ledger_fault *fault)
 {
     unsigned slots[LEDGER_SLOTS];
     int result = 0;
-    fault->text[0] = '\0';
     for (unsigned i = 0; i < plan->slot_count; i++) {
         int slot = ledger_slot_claim(ledger, plan->slots[i].name);
         if (slot < 0) {
@@ -116,9 +125,107 @@ int ledger_plan_apply(struct ledger *ledger, const struct ledger_plan *plan, boo
     for (unsigned i = 0; i < plan->slot_count && result == 0; i++)
         result = slot_fault(slot_lower(ledger, slots[i], &plan->slots[i].terms, fault), plan->slots[i].name, fault);
     for (unsigned i = 0; i < plan->slot_count && result == 0; i++)
-        result =
-            slot_fault(ledger_slot_change(ledger, slots[i], &plan->slots[i].terms, fault), plan->slots[i].name, fault);
+        result = slot_fault(terms_apply(ledger, slots[i], &plan->slots[i].terms, fault), plan->slots[i].name, fault);
+    TESTPOINT("plan.raised");
     if (result == 0)
         result = budgets_move(ledger, plan, has_budget, budget_bytes, false, fault);
+    return result;
+}
+
+/* --- all or nothing ---------------------------------------------------------------------------------------------------------- */
+
+/* The steps on a copy. Bids are left out: they are gone in microseconds, and the steps themselves wait for them. */
+static int plan_try(const struct ledger *ledger, const struct ledger_plan *plan, bool has_budget, uint64_t budget_bytes,
+                    struct ledger_fault *fault)
+{
+    struct ledger copy = *ledger;
+    copy.file.bytes = mmap(NULL, LEDGER_FILE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy.file.bytes == MAP_FAILED) {
+        fault_set(fault, "no memory to try it on a copy of the ledger; free some");
+        return -ENOMEM;
+    }
+    memcpy(copy.file.bytes, ledger->file.bytes, LEDGER_FILE_BYTES);
+    for (unsigned device = 0; device < LEDGER_DEVICES; device++)
+        for (unsigned row = 0; row < layout_rows_high(&copy); row++)
+            atomic_store_explicit(&layout_cell(&copy, device, row)->bid_bytes, 0, memory_order_relaxed);
+    int result = plan_steps(&copy, plan, has_budget, budget_bytes, fault);
+    (void)munmap(copy.file.bytes, LEDGER_FILE_BYTES);
+    return result;
+}
+
+/* What the steps may change. */
+struct terms_before {
+    uint64_t budget_bytes, device_budget_bytes[LEDGER_DEVICES];
+    uint32_t budget_explicit;
+    struct {
+        uint64_t limit_bytes, reserve_bytes;
+        uint32_t priority, terms_set;
+    } slots[LEDGER_SLOTS];
+};
+
+static void before_read(const struct ledger *ledger, struct terms_before *before)
+{
+    before->budget_bytes = atomic_load(&layout_header(ledger)->budget_bytes);
+    before->budget_explicit = atomic_load(&layout_header(ledger)->budget_explicit);
+    for (unsigned i = 0; i < LEDGER_DEVICES; i++)
+        before->device_budget_bytes[i] = atomic_load(&layout_device(ledger, i)->budget_bytes);
+    for (unsigned i = 0; i < LEDGER_SLOTS; i++) {
+        const struct ledger_slot *entry = layout_slot(ledger, i);
+        before->slots[i].limit_bytes = atomic_load(&entry->limit_bytes);
+        before->slots[i].reserve_bytes = atomic_load(&entry->reserve_bytes);
+        before->slots[i].priority = atomic_load(&entry->priority);
+        before->slots[i].terms_set = atomic_load(&entry->terms_set);
+    }
+}
+
+/* A reserve that was lowered on the way. The bytes may be others' by now. */
+static void reserve_return(struct ledger *ledger, unsigned slot, uint64_t reserve, struct ledger_fault *fault)
+{
+    struct slot_terms terms = {.has_reserve = true, .reserve_bytes = reserve};
+    struct ledger_fault plain = *fault, why;
+    struct size_pair sizes;
+    if (terms_apply(ledger, slot, &terms, &why) == 0)
+        return;
+    size_pair_format(&sizes, reserve, atomic_load(&layout_slot(ledger, slot)->reserve_bytes));
+    fault_set(fault, "%.300s; and slot '%.*s' has a reserve of %s and not %s any more: others took the rest meanwhile",
+              plain.text, LEDGER_NAME_BYTES, layout_slot(ledger, slot)->name, sizes.second, sizes.first);
+}
+
+/* What rose falls first, so that it stands in nobody's way. */
+static void before_restore(struct ledger *ledger, const struct terms_before *before, struct ledger_fault *fault)
+{
+    for (unsigned i = 0; i < LEDGER_SLOTS; i++)
+        if (atomic_load(&layout_slot(ledger, i)->reserve_bytes) > before->slots[i].reserve_bytes)
+            atomic_store(&layout_slot(ledger, i)->reserve_bytes, before->slots[i].reserve_bytes);
+    for (unsigned i = 0; i < LEDGER_DEVICES; i++)
+        atomic_store(&layout_device(ledger, i)->budget_bytes, before->device_budget_bytes[i]);
+    atomic_store(&layout_header(ledger)->budget_bytes, before->budget_bytes);
+    atomic_store(&layout_header(ledger)->budget_explicit, before->budget_explicit);
+    for (unsigned i = 0; i < LEDGER_SLOTS; i++) {
+        struct ledger_slot *entry = layout_slot(ledger, i);
+        atomic_store(&entry->limit_bytes, before->slots[i].limit_bytes);
+        atomic_store(&entry->priority, before->slots[i].priority);
+        if (atomic_load(&entry->reserve_bytes) < before->slots[i].reserve_bytes)
+            reserve_return(ledger, i, before->slots[i].reserve_bytes, fault);
+        atomic_store(&entry->terms_set, before->slots[i].terms_set);
+    }
+    ledger_pressure_publish_all(ledger);
+}
+
+int ledger_plan_apply(struct ledger *ledger, const struct ledger_plan *plan, bool has_budget, uint64_t budget_bytes,
+                      struct ledger_fault *fault)
+{
+    struct terms_before before;
+    fault->text[0] = '\0';
+    int turn = turn_take(ledger);
+    int result = plan_try(ledger, plan, has_budget, budget_bytes, fault);
+    if (result == 0) {
+        TESTPOINT("plan.tried");
+        before_read(ledger, &before);
+        result = plan_steps(ledger, plan, has_budget, budget_bytes, fault);
+        if (result != 0)
+            before_restore(ledger, &before, fault);
+    }
+    turn_give(turn);
     return result;
 }

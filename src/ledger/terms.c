@@ -17,10 +17,12 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include "ledger/layout.h"
 #include "ledger/owner.h"
 #include "ledger/terms.h"
+#include "platform/env.h"
 #include "platform/testpoint.h"
 
 enum { TURN_TRIES = 250, CHANGE_TRIES = 100 }; /* a millisecond each */
@@ -232,11 +234,33 @@ static int limit_check(const struct ledger *ledger, unsigned slot, const struct 
     return 0;
 }
 
+/* --- whether they were set --------------------------------------------------------------------------------------------------- */
+
+void terms_mark(struct ledger_slot *entry, const struct slot_terms *terms)
+{
+    uint32_t bits = (terms->has_limit ? LEDGER_TERM_LIMIT : 0U) | (terms->has_reserve ? LEDGER_TERM_RESERVE : 0U) |
+                    (terms->has_priority ? LEDGER_TERM_PRIORITY : 0U);
+    if ((atomic_load(&entry->terms_set) & bits) != bits)
+        atomic_fetch_or(&entry->terms_set, bits);
+}
+
+void ledger_slot_terms(const struct ledger *ledger, unsigned slot, struct slot_terms *terms)
+{
+    const struct ledger_slot *entry = layout_slot(ledger, slot);
+    uint32_t set = atomic_load(&entry->terms_set); /* before the values, which are written before it */
+    terms->limit_bytes = layout_limit(ledger, slot);
+    terms->reserve_bytes = atomic_load(&entry->reserve_bytes);
+    terms->priority = atomic_load(&entry->priority);
+    terms->has_limit = (set & LEDGER_TERM_LIMIT) != 0 || atomic_load(&entry->limit_bytes) != 0;
+    terms->has_reserve = (set & LEDGER_TERM_RESERVE) != 0 || terms->reserve_bytes != 0;
+    terms->has_priority = (set & LEDGER_TERM_PRIORITY) != 0 || terms->priority != SETTINGS_DEFAULT_PRIORITY;
+}
+
 /* --- all terms of a slot ---------------------------------------------------------------------------------------------------- */
 
 /* All or none. The limit first where the reserve rises, so that at no moment a reserve is above its limit; where it falls, the
  * other way round. */
-static int terms_apply(struct ledger *ledger, unsigned slot, const struct slot_terms *terms, struct ledger_fault *fault)
+int terms_apply(struct ledger *ledger, unsigned slot, const struct slot_terms *terms, struct ledger_fault *fault)
 {
     struct ledger_slot *entry = layout_slot(ledger, slot);
     uint64_t limit = atomic_load(&entry->limit_bytes), reserve = atomic_load(&entry->reserve_bytes);
@@ -255,6 +279,9 @@ static int terms_apply(struct ledger *ledger, unsigned slot, const struct slot_t
     }
     if (result == 0 && terms->has_priority)
         atomic_store(&entry->priority, terms->priority);
+    TESTPOINT("terms.valued");
+    if (result == 0)
+        terms_mark(entry, terms); /* last: who dies before it has told nobody that his terms hold */
     return result;
 }
 
@@ -288,29 +315,43 @@ static void rows_settle(struct ledger *ledger, unsigned slot)
     }
 }
 
-/* Terms that were never set are free to take; others are a neighbour's to keep. */
-static bool term_conflicts(uint64_t there, bool has, uint64_t asked)
+/* Terms that were never set are free to take, whoever lives there: the neighbours lose nothing by a reserve, which is granted
+ * against the other slots' bytes. What was set is theirs to keep, also where it was set to none or to nothing. Returns the name of
+ * a term that was set and asked for otherwise, or NULL; *values are its two. */
+static const char *conflict_find(const struct slot_terms *there, const struct slot_terms *asked,
+                                 struct size_pair *values)
 {
-    return has && there != 0 && there != asked;
+    if (there->has_limit && asked->has_limit && there->limit_bytes != asked->limit_bytes) {
+        size_pair_format(values, there->limit_bytes, asked->limit_bytes);
+        if (there->limit_bytes == LEDGER_NO_LIMIT)
+            (void)snprintf(values->first, sizeof values->first, "none");
+        return "limit";
+    }
+    if (there->has_reserve && asked->has_reserve && there->reserve_bytes != asked->reserve_bytes) {
+        size_pair_format(values, there->reserve_bytes, asked->reserve_bytes);
+        return "reserve";
+    }
+    if (there->has_priority && asked->has_priority && there->priority != asked->priority) {
+        (void)snprintf(values->first, sizeof values->first, there->priority > 100 ? "max" : "%u", there->priority);
+        (void)snprintf(values->second, sizeof values->second, asked->priority > 100 ? "max" : "%u", asked->priority);
+        return "priority";
+    }
+    return NULL;
 }
 
 static int neighbours_check(struct ledger *ledger, unsigned slot, const struct slot_terms *terms,
                             struct ledger_fault *fault)
 {
-    const struct ledger_slot *entry = layout_slot(ledger, slot);
-    uint64_t limit = atomic_load(&entry->limit_bytes), reserve = atomic_load(&entry->reserve_bytes);
-    bool limit_conflicts = term_conflicts(limit, terms->has_limit, terms->limit_bytes);
-    bool reserve_conflicts = term_conflicts(reserve, terms->has_reserve, terms->reserve_bytes);
-    struct size_pair sizes;
-    if ((!limit_conflicts && !reserve_conflicts) || !slot_is_lived_in(ledger, slot))
+    struct slot_terms there;
+    struct size_pair values;
+    ledger_slot_terms(ledger, slot, &there);
+    const char *term = conflict_find(&there, terms, &values);
+    if (term == NULL || !slot_is_lived_in(ledger, slot))
         return 0;
-    size_pair_format(&sizes, limit_conflicts ? limit : reserve,
-                     limit_conflicts ? terms->limit_bytes : terms->reserve_bytes);
     fault_set(fault,
               "it is in use with a %s of %s and %s was asked for; leave it unset to take the slot's own, change it "
               "with cubudget limit, or choose another --slot",
-              limit_conflicts ? "limit" : "reserve", limit_conflicts && limit == LEDGER_NO_LIMIT ? "none" : sizes.first,
-              sizes.second);
+              term, values.first, values.second);
     return -EEXIST;
 }
 
@@ -326,6 +367,22 @@ int ledger_slot_settle(struct ledger *ledger, unsigned slot, const struct slot_t
         result = terms_apply(ledger, slot, terms, fault);
     if (result == 0)
         rows_settle(ledger, slot);
+    turn_give(turn);
+    return result;
+}
+
+int ledger_slot_fill(struct ledger *ledger, unsigned slot, const struct slot_terms *terms, struct ledger_fault *fault)
+{
+    struct slot_terms there, missing = *terms;
+    fault->text[0] = '\0';
+    if (slot >= LEDGER_SLOTS)
+        return -EINVAL;
+    int turn = turn_take(ledger);
+    ledger_slot_terms(ledger, slot, &there);
+    missing.has_limit = terms->has_limit && !there.has_limit;
+    missing.has_reserve = terms->has_reserve && !there.has_reserve;
+    missing.has_priority = terms->has_priority && !there.has_priority;
+    int result = terms_apply(ledger, slot, &missing, fault);
     turn_give(turn);
     return result;
 }
@@ -347,17 +404,6 @@ int ledger_slot_find(const struct ledger *ledger, const char *name)
         if (strncmp(layout_slot(ledger, slot)->name, name, LEDGER_NAME_BYTES) == 0)
             return (int)slot;
     return -ENOENT;
-}
-
-void ledger_slot_terms(const struct ledger *ledger, unsigned slot, struct slot_terms *terms)
-{
-    const struct ledger_slot *entry = layout_slot(ledger, slot);
-    terms->limit_bytes = layout_limit(ledger, slot);
-    terms->reserve_bytes = atomic_load(&entry->reserve_bytes);
-    terms->priority = atomic_load(&entry->priority);
-    terms->has_limit = atomic_load(&entry->limit_bytes) != 0;
-    terms->has_reserve = terms->reserve_bytes != 0;
-    terms->has_priority = true;
 }
 
 /* --- budgets ---------------------------------------------------------------------------------------------------------------- */
@@ -404,11 +450,12 @@ static void budget_store(struct ledger *ledger, unsigned device, uint64_t budget
 {
     struct ledger_device *entry = layout_device(ledger, device);
     uint64_t before = atomic_exchange(&entry->budget_bytes, budget);
+    TESTPOINT("budget.stored");
     if (before > budget)
         word_raise(&entry->budget_before, before);
 }
 
-static int budget_apply(struct ledger *ledger, unsigned device, uint64_t budget, struct ledger_fault *fault)
+int budget_apply(struct ledger *ledger, unsigned device, uint64_t budget, struct ledger_fault *fault)
 {
     bool all = device == LEDGER_DEVICES;
     int result = shares_check(ledger, budget, fault);
@@ -429,16 +476,14 @@ static int budget_apply(struct ledger *ledger, unsigned device, uint64_t budget,
     return 0;
 }
 
-int ledger_budget_change_general(struct ledger *ledger, uint64_t budget, struct ledger_fault *fault)
+int budget_apply_general(struct ledger *ledger, uint64_t budget, struct ledger_fault *fault)
 {
-    fault->text[0] = '\0';
-    int turn = turn_take(ledger);
     int result = shares_check(ledger, budget, fault);
     if (result == 0) {
         atomic_store(&layout_header(ledger)->budget_bytes, budget);
+        TESTPOINT("budget.stored");
         atomic_store(&layout_header(ledger)->budget_explicit, 1);
     }
-    turn_give(turn);
     return result;
 }
 

@@ -66,20 +66,8 @@ int name_validate(const char *what, const char *name, struct settings_fault *fau
     return fault_set(fault, "%s: '%.*s' is not a name; %s", what, QUOTE_BYTES, name, remedy);
 }
 
-void name_from_executable(char name[LEDGER_NAME_BYTES])
+void name_from_path(const char *path, char name[LEDGER_NAME_BYTES])
 {
-    static const char deleted[] = " (deleted)";
-    char path[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (length <= 0) { /* no /proc: the name the kernel was given */
-        const char *given = (const char *)getauxval(AT_EXECFN);
-        (void)snprintf(path, sizeof path, "%s", given != NULL ? given : "process");
-    } else {
-        path[length] = '\0';
-        size_t tail = sizeof deleted - 1;
-        if ((size_t)length > tail && strcmp(path + length - tail, deleted) == 0)
-            path[(size_t)length - tail] = '\0';
-    }
     const char *base = strrchr(path, '/');
     base = base != NULL ? base + 1 : path;
     size_t left = strlen(base), used = 0;
@@ -99,6 +87,23 @@ void name_from_executable(char name[LEDGER_NAME_BYTES])
     name[used] = '\0';
     if (used == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         memcpy(name, "process", sizeof "process");
+}
+
+void name_from_executable(char name[LEDGER_NAME_BYTES])
+{
+    static const char deleted[] = " (deleted)";
+    char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length <= 0) { /* no /proc: the name the kernel was given */
+        const char *given = (const char *)getauxval(AT_EXECFN);
+        (void)snprintf(path, sizeof path, "%s", given != NULL ? given : "process");
+    } else {
+        path[length] = '\0';
+        size_t tail = sizeof deleted - 1;
+        if ((size_t)length > tail && strcmp(path + length - tail, deleted) == 0)
+            path[(size_t)length - tail] = '\0';
+    }
+    name_from_path(path, name);
 }
 
 /* --- one reader a kind of value ---------------------------------------------------------------------------------- */
@@ -333,7 +338,9 @@ bool settings_unknown_next(size_t *at, char text[SETTINGS_UNKNOWN_BYTES])
             continue;
         for (size_t i = 0; i < sizeof name - 1 && environ[*at][i] != '\0' && environ[*at][i] != '='; i++)
             name[i] = environ[*at][i];
-        bool known = strcmp(name, ours[0]) == 0 || strcmp(name, ours[1]) == 0;
+        bool known = false;
+        for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+            known = known || strcmp(name, ours[i]) == 0;
         for (size_t i = 0; i < VARIABLES; i++)
             known = known || strcmp(name, names[i]) == 0;
         if (known)

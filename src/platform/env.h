@@ -71,7 +71,9 @@ size_t character_length(const unsigned char *text, size_t left);
  * "." or "..". Returns 0 or -EINVAL with *fault filled, naming `what` (a variable or an option) and the value. */
 int name_validate(const char *what, const char *name, struct settings_fault *fault);
 
-/* Writes the slot's name of a process that named none: the base name of /proc/self/exe, made valid. */
+/* Writes the slot's name of a process that named none: the base name of its executable's path, made valid; and of this process,
+ * by /proc/self/exe. */
+void name_from_path(const char *path, char name[LEDGER_NAME_BYTES]);
 void name_from_executable(char name[LEDGER_NAME_BYTES]);
 
 #endif

@@ -10,6 +10,7 @@ platform_sources = \
     src/platform/shm.c src/platform/shm.h \
     src/platform/size.c src/platform/size.h \
     src/platform/testpoint.h \
+    src/platform/thread.c src/platform/thread.h \
     src/platform/words.c src/platform/words.h
 
 noinst_LTLIBRARIES += libplatform.la

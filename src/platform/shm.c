@@ -133,18 +133,55 @@ static int directory_give(const char *path, int descriptor, bool fresh, gid_t gr
     return fstat(descriptor, &status) == 0 && mode_is_groups(status.st_mode) ? 0 : -EPERM;
 }
 
+static uint64_t suffix_draw(void)
+{
+    uint64_t suffix;
+    if (getrandom(&suffix, sizeof suffix, GRND_NONBLOCK) == (ssize_t)sizeof suffix)
+        return suffix;
+    struct timespec now; /* early at boot; O_EXCL tells of a collision */
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_nsec << 32 ^ (uint64_t)now.tv_sec << 20 ^ (uint64_t)getpid();
+}
+
+/* Makes it beside its place, and puts it there when it is the group's: who comes meanwhile finds none, and never one that he may not
+ * enter yet. -EEXIST: somebody was quicker. A maker who is killed leaves an empty directory. */
+static int group_directory_publish(const char *path, gid_t group)
+{
+    char beside[PATH_MAX];
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    while (length > 0 && path[length - 1] != '/')
+        length--;
+    int result = snprintf(beside, sizeof beside, "%.*s" TEMPORARY_PREFIX "%016llx", (int)length, path,
+                          (unsigned long long)suffix_draw());
+    if (result < 0 || result >= PATH_MAX)
+        return -ENAMETOOLONG;
+    if (mkdir(beside, 0700) != 0)
+        return -errno;
+    TESTPOINT("group.made");
+    int descriptor = open(beside, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    result = descriptor >= 0 ? directory_give(beside, descriptor, true, group) : -errno;
+    if (descriptor >= 0)
+        (void)close(descriptor);
+    if (result == 0 && renameat2(AT_FDCWD, beside, AT_FDCWD, path, RENAME_NOREPLACE) != 0)
+        result = -errno;
+    if (result != 0)
+        (void)rmdir(beside);
+    return result;
+}
+
 int shm_group_directory_make(const char *path, gid_t group)
 {
-    bool fresh = mkdir(path, 0700) == 0;
-    if (!fresh && errno != EEXIST)
-        return -errno;
+    struct stat status;
+    int result = lstat(path, &status) == 0 ? -EEXIST : group_directory_publish(path, group);
+    if (result != -EEXIST)
+        return result;
     int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (descriptor < 0)
         return errno == EACCES ? -EPERM : -errno;
-    int result = directory_give(path, descriptor, fresh, group);
+    result = directory_give(path, descriptor, false, group);
     (void)close(descriptor);
-    if (fresh && result != 0) /* else it would keep the group out */
-        (void)rmdir(path);
     return result;
 }
 
@@ -258,16 +295,6 @@ void shm_close(struct shm_file *file)
 }
 
 /* --- making -------------------------------------------------------------------------------------------------------- */
-
-static uint64_t suffix_draw(void)
-{
-    uint64_t suffix;
-    if (getrandom(&suffix, sizeof suffix, GRND_NONBLOCK) == (ssize_t)sizeof suffix)
-        return suffix;
-    struct timespec now; /* early at boot; O_EXCL tells of a collision */
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_nsec << 32 ^ (uint64_t)now.tv_sec << 20 ^ (uint64_t)getpid();
-}
 
 static int temporary_open(const char *path, char temporary[PATH_MAX])
 {

@@ -246,9 +246,11 @@ static void test_scope_frees(void **state)
 static int use_parents_pool(void *context)
 {
     struct cubudget_buffer *buffer = context;
-    struct cubudget_pool pool = buffer->pool;
+    struct cubudget_pool pool = buffer->pool, own, unused = {.handle = 1ULL << 32 | 200};
     struct cubudget_buffer other;
     return cubudget_buffer_free(buffer) == CUBUDGET_ERROR_FORKED &&
+                   cubudget_pool_create(device, GIB, &own) == CUBUDGET_ERROR_CUDA && /* and changes nothing */
+                   cubudget_pool_alloc(unused, 1, &other) == CUBUDGET_ERROR_FORKED &&
                    cubudget_pool_alloc(pool, 1, &other) == CUBUDGET_ERROR_FORKED &&
                    cubudget_pool_close(pool) == CUBUDGET_ERROR_FORKED
                ? 0
@@ -383,6 +385,12 @@ static void test_snapshot(void **state)
     assert_int_equal(entry->available_bytes, 2 * GIB - entry->used_bytes);
     assert_int_equal(process->pid, (uint32_t)getpid());
     assert_int_equal(process->state, CUBUDGET_PROCESS_LIVE);
+    assert_int_equal(process->size, sizeof *process);
+    assert_in_range(process->activity, CUBUDGET_ACTIVITY_NO_CONTEXT, CUBUDGET_ACTIVITY_RUNNING);
+    assert_true(process->activity_since_ns != 0);
+    assert_int_equal(process->host_bytes, 0);
+    assert_int_equal(process->waiting, CUBUDGET_WAITING_NOT);
+    assert_int_equal(process->waiting_for_slot, -1);
     assert_int_equal(process->by_kind[0], 300 * MIB);
     assert_int_equal(process->by_kind[2], CONTEXT_BYTES);
     assert_string_equal(cubudget_snapshot_slot(snapshot, process->slot)->name, "own");

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct cubudget_device device;
@@ -334,14 +335,65 @@ static void test_child_has_nothing_pushed(void **state)
     assert_int_equal(desk_join(desk_fork(child_asks, NULL, 0)), 0);
 }
 
+static void ledger_remove_now(void)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/default.ledger", desk_directory);
+    assert_int_equal(unlink(path), 0);
+}
+
+/* A slot that is new just after the ledger was removed is waited for, and is in the one that comes. */
+static void test_push_just_after_the_ledger_went(void **state)
+{
+    (void)state;
+    ledger_remove_now();
+    expect_ok(cubudget_slot_push("late"));
+    struct cubudget_buffer buffer = allocate(16 * MIB);
+    expect_ok(cubudget_slot_pop());
+    assert_int_equal(desk_slot_used("late"), 16 * MIB);
+    assert_int_equal(desk_slot_used("own"), CONTEXT_BYTES);
+    expect_ok(cubudget_buffer_free(&buffer));
+    assert_int_equal(desk_slot_used("late"), 0);
+}
+
+/* The same, twice, in a process that has used no context, and so has no thread that looks after its rows. */
+static int push_without_a_thread(const char *directory)
+{
+    struct cubudget_device own;
+    char path[128], name[16], current[CUBUDGET_NAME_BYTES];
+    (void)snprintf(path, sizeof path, "%s/default.ledger", directory);
+    if (cubudget_simulate("memory=24GiB", directory) != CUBUDGET_OK ||
+        cubudget_device_open(0, NULL, &own) != CUBUDGET_OK)
+        return 1;
+    for (unsigned i = 0; i < 2; i++) {
+        (void)snprintf(name, sizeof name, "alone-%u", i);
+        if (unlink(path) != 0 || cubudget_slot_push(name) != CUBUDGET_OK || access(path, F_OK) != 0 ||
+            cubudget_slot_current(current) != CUBUDGET_OK || strcmp(current, name) != 0)
+            return 2;
+    }
+    return 0;
+}
+
+static int become_one_without_a_thread(void *directory)
+{
+    return execl("/proc/self/exe", "test_slots", "push", (char *)directory, (char *)NULL);
+}
+
+static void test_push_without_a_thread(void **state)
+{
+    char directory[sizeof desk_directory + 8];
+    (void)state;
+    (void)snprintf(directory, sizeof directory, "%s/alone", desk_directory);
+    assert_int_equal(mkdir(directory, 0700), 0);
+    assert_int_equal(desk_join(desk_fork(become_one_without_a_thread, directory, 0)), 0);
+}
+
 /* The ledger's file is removed under it: every row moves, and is credited there. */
 static void test_rows_move_with_the_ledger(void **state)
 {
-    char path[128];
     (void)state;
     struct cubudget_buffer first = allocate_in("model-a", 64 * MIB), second = allocate_in("model-b", 32 * MIB);
-    (void)snprintf(path, sizeof path, "%s/default.ledger", desk_directory);
-    assert_int_equal(unlink(path), 0);
+    ledger_remove_now();
     struct cubudget_snapshot *snapshot;
     for (unsigned i = 0; i < 3000 && cubudget_snapshot_take(&snapshot) != CUBUDGET_OK;
          i++) /* the look of each second */
@@ -392,6 +444,8 @@ int main(int count, char **arguments)
         cmocka_unit_test(test_many_threads_and_slots),
         cmocka_unit_test(test_child_has_nothing_pushed),
         cmocka_unit_test(test_rows_move_with_the_ledger),
+        cmocka_unit_test(test_push_just_after_the_ledger_went),
+        cmocka_unit_test(test_push_without_a_thread),
         cmocka_unit_test(test_slots_are_counted),
     };
     if (count > 1 && strcmp(arguments[1], "attach") == 0) {
@@ -399,6 +453,8 @@ int main(int count, char **arguments)
             return 1;
         return cubudget_device_open(0, NULL, &device) == CUBUDGET_OK ? 0 : 2;
     }
+    if (count > 2 && strcmp(arguments[1], "push") == 0)
+        return push_without_a_thread(arguments[2]);
     int failed = cmocka_run_group_tests(tests, pool_setup, NULL);
     desk_close();
     return failed;

@@ -63,10 +63,10 @@ static void test_json_keys(void **state)
     static const char *const root_keys[] = {"ledger", "version", "devices", "slots", "processes"};
     static const char *const device_keys[] = {"index",       "uuid",         "name",       "simulated",
                                               "total_bytes", "budget_bytes", "used_bytes", "available_bytes",
-                                              "peak_bytes",  "pressure"};
-    static const char *const slot_keys[] = {"name",       "limit_bytes",   "reserve_bytes", "priority", "used_bytes",
-                                            "peak_bytes", "evicted_bytes", "allocations",   "frees",    "refusals",
-                                            "evictions",  "restores",      "waits"};
+                                              "over_bytes",  "peak_bytes",   "pressure"};
+    static const char *const slot_keys[] = {"name",       "limit_bytes", "reserve_bytes", "priority",    "used_bytes",
+                                            "over_bytes", "peak_bytes",  "evicted_bytes", "allocations", "frees",
+                                            "refusals",   "evictions",   "restores",      "waits"};
     static const char *const process_keys[] = {"pid",         "slot",         "device",        "command",
                                                "state",       "state_since",  "evictable",     "unevictable_reason",
                                                "waiting_for", "used_bytes",   "evicted_bytes", "by_kind",
@@ -99,6 +99,7 @@ static void test_json_device(void **state)
     require_integer(device, "budget_bytes", 8 * GIB);
     require_integer(device, "used_bytes", 5 * GIB);
     require_integer(device, "available_bytes", 3 * GIB);
+    require_integer(device, "over_bytes", 0);
     require_integer(device, "peak_bytes", 5 * GIB + 64 * MIB);
     require_string(device, "pressure", "medium");
     json_decref(root);
@@ -117,6 +118,7 @@ static void test_json_slots(void **state)
     require_integer(semantic, "reserve_bytes", 1 * GIB);
     require_integer(semantic, "priority", 101);
     require_integer(semantic, "used_bytes", 3584 * MIB);
+    require_integer(semantic, "over_bytes", 0);
     require_integer(semantic, "peak_bytes", 3584 * MIB);
     require_integer(semantic, "allocations", 2);
     require_string(code, "name", "c\303\266de-\346\250\241");

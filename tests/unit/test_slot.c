@@ -170,6 +170,36 @@ static void terms_of_a_live_neighbour(void **state)
     assert_int_equal(terms_ask(scene, "a", 3 * GIB, 0), 0); /* the dead hold no terms */
 }
 
+/* Lives in slot "a", whose reserve it gave up and whose priority it called the default, until told to go. */
+static int slot_live_plainly(struct scene *scene, void *context)
+{
+    struct slot_terms terms = {.has_reserve = true, .has_priority = true, .priority = 50};
+    struct ledger_claim claim;
+    (void)context;
+    REQUIRE(scene_claim(&scene->ledger, "a", &claim) == 0);
+    REQUIRE(ledger_slot_settle(&scene->ledger, claim.slot, &terms, &scene->fault) == 0);
+    board_arrive(&scene->board->arrived);
+    board_await(&scene->board->go, 1);
+    return 0;
+}
+
+/* Nothing and the default are terms like others where a neighbour has set them; nobody has set the limit. */
+static void plain_terms_of_a_live_neighbour(void **state)
+{
+    struct scene *scene = *state;
+    struct slot_terms priority = {.has_priority = true, .priority = 60};
+    pid_t pid = scene_fork(scene, NULL, slot_live_plainly, NULL);
+    board_await(&scene->board->arrived, 1);
+    assert_int_equal(terms_ask(scene, "a", 0, GIB), -EEXIST);
+    assert_non_null(strstr(scene->fault.text, "a reserve of 0 B and 1 GiB was asked for"));
+    assert_int_equal(ledger_slot_settle(&scene->ledger, 0, &priority, &scene->fault), -EEXIST);
+    assert_non_null(strstr(scene->fault.text, "a priority of 50 and 60 was asked for"));
+    assert_int_equal(terms_ask(scene, "a", 3 * GIB, 0), 0);
+    board_arrive(&scene->board->go);
+    scene_join(pid);
+    assert_int_equal(terms_ask(scene, "a", 0, GIB), 0);
+}
+
 enum { ROUNDS = 200, SLOTS = 60 };
 
 /* Each round in a slot of its own, whose limit was never set. */
@@ -238,11 +268,17 @@ static void reserves_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        SCENE(same_name_same_slot), SCENE(all_slots),
-        SCENE(name_is_completed),   SCENE(same_name_at_once),
-        SCENE(terms_are_taken),     SCENE(terms_out_of_range),
-        SCENE(reserves_together),   SCENE(terms_of_a_live_neighbour),
-        SCENE(terms_at_once),       SCENE(reserves_at_once),
+        SCENE(same_name_same_slot),
+        SCENE(all_slots),
+        SCENE(name_is_completed),
+        SCENE(same_name_at_once),
+        SCENE(terms_are_taken),
+        SCENE(terms_out_of_range),
+        SCENE(reserves_together),
+        SCENE(terms_of_a_live_neighbour),
+        SCENE(plain_terms_of_a_live_neighbour),
+        SCENE(terms_at_once),
+        SCENE(reserves_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -205,6 +205,82 @@ static void refused_terms_leave_nothing(void **state)
     require_says(pair, "a reserve of 2 GiB is above the slot's limit of 1 GiB");
 }
 
+/* --- whether they were set ------------------------------------------------------------------------------------------------ */
+
+static const struct slot_terms wishes = {.has_limit = true,
+                                         .limit_bytes = 4 * GIB,
+                                         .has_reserve = true,
+                                         .reserve_bytes = 2 * GIB,
+                                         .has_priority = true,
+                                         .priority = 80};
+
+static struct slot_terms terms_of(struct pair *pair, const struct ledger_claim *claim)
+{
+    struct slot_terms terms;
+    ledger_slot_terms(pair->ledger, claim->slot, &terms);
+    return terms;
+}
+
+/* What somebody set to none, nothing or the default was set, and is not filled in. */
+static void defaults_that_were_set_stay(void **state)
+{
+    struct pair *pair = *state;
+    const struct slot_terms defaults = {
+        .has_limit = true, .limit_bytes = LEDGER_NO_LIMIT, .has_reserve = true, .has_priority = true, .priority = 50};
+    struct slot_terms now = terms_of(pair, &pair->a);
+    assert_false(now.has_limit || now.has_reserve || now.has_priority);
+    assert_int_equal(ledger_slot_change(pair->ledger, pair->a.slot, &defaults, &pair->scene.fault), 0);
+    now = terms_of(pair, &pair->a);
+    assert_true(now.has_limit && now.has_reserve && now.has_priority);
+    assert_int_equal(ledger_slot_fill(pair->ledger, pair->a.slot, &wishes, &pair->scene.fault), 0);
+    now = terms_of(pair, &pair->a);
+    assert_true(now.limit_bytes == LEDGER_NO_LIMIT);
+    assert_int_equal(now.reserve_bytes, 0);
+    assert_int_equal(now.priority, 50);
+}
+
+static void terms_are_filled_in_one_by_one(void **state)
+{
+    struct pair *pair = *state;
+    assert_int_equal(reserve_ask(pair, &pair->a, 0), 0);
+    assert_int_equal(ledger_slot_fill(pair->ledger, pair->a.slot, &wishes, &pair->scene.fault), 0);
+    struct slot_terms now = terms_of(pair, &pair->a);
+    assert_int_equal(now.limit_bytes, 4 * GIB);
+    assert_int_equal(now.reserve_bytes, 0);
+    assert_int_equal(now.priority, 80);
+    assert_int_equal(charge(pair, &pair->b, 7 * GIB), LEDGER_FITS);
+    assert_int_equal(ledger_slot_fill(pair->ledger, pair->b.slot, &wishes, &pair->scene.fault), 0);
+    assert_int_equal(ledger_slot_fill(pair->ledger, LEDGER_SLOTS, &wishes, &pair->scene.fault), -EINVAL);
+}
+
+/* A refused term was not set. */
+static void refused_terms_are_not_set(void **state)
+{
+    struct pair *pair = *state;
+    assert_int_equal(charge(pair, &pair->b, 7 * GIB), LEDGER_FITS);
+    assert_int_equal(ledger_slot_fill(pair->ledger, pair->a.slot, &wishes, &pair->scene.fault), -ERANGE);
+    struct slot_terms now = terms_of(pair, &pair->a);
+    assert_false(now.has_limit || now.has_reserve || now.has_priority);
+}
+
+/* A ledger that a plan made knows what the plan said, to the default too. */
+static void planned_terms_were_set(void **state)
+{
+    struct scene scene;
+    static const struct ledger_plan plan = {
+        .slot_count = 1,
+        .slots = {{.name = "a", .terms = {.has_reserve = true, .has_priority = true, .priority = 50}}}};
+    struct slot_terms now;
+    (void)state;
+    scene_open(&scene, 0);
+    struct ledger_request request = {
+        .directory = scene.directory, .name = "default", .create = true, .budget_bytes = BUDGET, .plan = &plan};
+    assert_int_equal(ledger_open(&scene.ledger, &request, &scene.fault), 0);
+    ledger_slot_terms(&scene.ledger, 0, &now);
+    assert_true(!now.has_limit && now.has_reserve && now.has_priority);
+    scene_close(&scene);
+}
+
 /* --- plans ---------------------------------------------------------------------------------------------------------------- */
 
 static void plan_moves_a_reserve(void **state)
@@ -219,6 +295,42 @@ static void plan_moves_a_reserve(void **state)
     assert_int_equal(reserve_of(pair, &pair->a), 4 * GIB);
     assert_int_equal(reserve_of(pair, &pair->b), GIB);
     assert_int_equal(ledger_budget(pair->ledger), 5 * GIB);
+}
+
+/* Neither what the budget would have been, nor the slots, nor their terms: as if nobody had asked. */
+static void plan_is_all_or_nothing(void **state)
+{
+    struct pair *pair = *state;
+    static struct ledger_plan plan = {
+        .slot_count = 3,
+        .slots = {{.name = "new", .terms = {.has_priority = true, .priority = 80}},
+                  {.name = "a", .terms = {.has_limit = true, .limit_bytes = 2 * GIB}},
+                  {.name = "b", .terms = {.has_reserve = true, .reserve_bytes = 4 * GIB}}}};
+    struct slot_terms now;
+    assert_int_equal(charge(pair, &pair->a, 7 * GIB), LEDGER_FITS);
+    assert_int_equal(ledger_plan_apply(pair->ledger, &plan, true, 9 * GIB, &pair->scene.fault), -ERANGE);
+    require_says(pair, "slot 'b': a reserve of 4 GiB cannot be kept now: of the budget of 9 GiB");
+    assert_int_equal(ledger_budget(pair->ledger), BUDGET);
+    assert_int_equal(layout_budget(pair->ledger, 0), BUDGET);
+    assert_int_equal(ledger_slot_find(pair->ledger, "new"), -ENOENT);
+    now = terms_of(pair, &pair->a);
+    assert_false(now.has_limit);
+    plan.slots[2].terms.reserve_bytes = 2 * GIB;
+    assert_int_equal(ledger_plan_apply(pair->ledger, &plan, true, 9 * GIB, &pair->scene.fault), 0);
+    assert_int_equal(reserve_of(pair, &pair->b), 2 * GIB);
+    assert_int_equal(layout_budget(pair->ledger, 0), 9 * GIB);
+    assert_int_equal(ledger_slot_find(pair->ledger, "new"), 2);
+}
+
+/* A plan with one slot too many uses up none. */
+static void plan_with_too_many_slots(void **state)
+{
+    struct pair *pair = *state;
+    static struct ledger_plan plan = {.slot_count = LEDGER_SLOTS - 1};
+    for (unsigned i = 0; i < plan.slot_count; i++)
+        snprintf(plan.slots[i].name, sizeof plan.slots[i].name, "one-%u", i);
+    assert_int_equal(ledger_plan_apply(pair->ledger, &plan, false, 0, &pair->scene.fault), -ENOSPC);
+    assert_int_equal(layout_slots_high(pair->ledger), 2);
 }
 
 /* A device that was planned is held against the card by who meets it first. */
@@ -305,6 +417,39 @@ static int promise_race(struct scene *scene, void *context)
     return 0;
 }
 
+enum { PLANS = 100 };
+#define DEVICE_BUDGET (4 * GIB)
+
+/* One brings the ledger to its file again and again, the other takes all it can get: never more than the device's own budget, though
+ * that of the other devices is larger and changes. */
+static int plan_race(struct scene *scene, void *context)
+{
+    unsigned mine = *(unsigned *)context;
+    static struct ledger_plan plan = {.device_count = 1, .devices = {{.budget_bytes = DEVICE_BUDGET}}};
+    struct ledger_claim claim;
+    struct held held;
+    ledger_device_uuid(&scene->ledger, scene->device, plan.devices[0].uuid);
+    if (mine == 0)
+        REQUIRE(ledger_plan_apply(&scene->ledger, &plan, true, 6 * GIB, &scene->fault) == 0);
+    else
+        REQUIRE(scene_claim(&scene->ledger, "hog", &claim) == 0);
+    board_meet(&scene->board->arrived, 2, 1);
+    for (unsigned i = 0; mine == 0 && i < PLANS; i++)
+        REQUIRE(ledger_plan_apply(&scene->ledger, &plan, true, (6 + i % 2) * GIB, &scene->fault) == 0);
+    if (mine == 0) {
+        atomic_store(&scene->board->figures[0], 1);
+        return 0;
+    }
+    do {
+        while (charge_try(&scene->ledger, &claim, scene->device, GIB / 4, 1000) == LEDGER_FITS)
+            ledger_landed(&scene->ledger, claim.row, scene->device, GIB / 4);
+        held_read(&scene->ledger, scene->device, &held);
+        REQUIRE(held.committed == DEVICE_BUDGET);
+        ledger_credit(&scene->ledger, claim.row, scene->device, held.committed);
+    } while (atomic_load(&scene->board->figures[0]) == 0);
+    return 0;
+}
+
 static void race_run(struct scene *scene, scene_body *body, unsigned count)
 {
     unsigned numbers[HOGS];
@@ -320,6 +465,11 @@ static void race_run(struct scene *scene, scene_body *body, unsigned count)
 static void newcomers_at_once(void **state)
 {
     race_run(*state, newcomers_race, 2);
+}
+
+static void plan_and_charge_at_once(void **state)
+{
+    race_run(*state, plan_race, 2);
 }
 
 static void promise_and_charge_at_once(void **state)
@@ -384,10 +534,17 @@ int main(void)
         PAIR(budget_below_use),
         PAIR(budget_out_of_range),
         PAIR(refused_terms_leave_nothing),
+        PAIR(defaults_that_were_set_stay),
+        PAIR(terms_are_filled_in_one_by_one),
+        PAIR(refused_terms_are_not_set),
+        cmocka_unit_test(planned_terms_were_set),
         PAIR(plan_moves_a_reserve),
+        PAIR(plan_is_all_or_nothing),
+        PAIR(plan_with_too_many_slots),
         PAIR(planned_device),
         SCENE(newcomers_at_once),
         SCENE(promise_and_charge_at_once),
+        SCENE(plan_and_charge_at_once),
         SCENE(reserve_under_contention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
