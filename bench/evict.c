@@ -313,41 +313,40 @@ static void evictions_measure(void)
     worker_end(&victim);
 }
 
-/* Whether a thread is the agent; the simulator has threads too, which no driver's process would have. */
-static int is_agent(const char *task)
+/* The thread of a process that is its agent: the first of its name, which threads that the simulator starts on it inherit. */
+static long agent_of(pid_t pid)
 {
-    char path[400], name[32] = "";
-    snprintf(path, sizeof(path), "%s/comm", task);
-    FILE *file = fopen(path, "re");
-    if (file && !fgets(name, sizeof(name), file))
-        name[0] = '\0';
-    if (file)
-        fclose(file);
-    return strcmp(name, "cubudget\n") == 0;
-}
-
-/* Processor time of a process's agent so far, in ms. */
-static double agent_ms(pid_t pid)
-{
-    char path[64];
-    double sum = 0;
+    char path[64], name[32];
+    long agent = 0;
     snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
     DIR *tasks = opendir(path);
     if (!tasks)
         fail(path);
     for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
-        unsigned long long spent = 0;
-        char task[336], name[400];
-        snprintf(task, sizeof(task), "%s/%s", path, entry->d_name);
-        snprintf(name, sizeof(name), "%s/schedstat", task);
-        FILE *file = entry->d_name[0] != '.' && is_agent(task) ? fopen(name, "re") : NULL;
-        if (file && fscanf(file, "%llu", &spent) == 1)
-            sum += (double)spent / 1e6;
-        if (file)
-            fclose(file);
+        long thread = strtol(entry->d_name, NULL, 10);
+        snprintf(path, sizeof(path), "/proc/%d/task/%ld/comm", (int)pid, thread);
+        FILE *file = thread > 0 ? fopen(path, "re") : NULL;
+        if (!file)
+            continue;
+        if (fgets(name, sizeof(name), file) && strcmp(name, "cubudget\n") == 0 && (agent == 0 || thread < agent))
+            agent = thread;
+        fclose(file);
     }
     closedir(tasks);
-    return sum;
+    return agent;
+}
+
+/* Processor time of a process's agent so far, in ms. */
+static double agent_ms(pid_t pid)
+{
+    unsigned long long spent_ns = 0;
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/task/%ld/schedstat", (int)pid, agent_of(pid));
+    FILE *file = fopen(path, "re");
+    if (!file || fscanf(file, "%llu", &spent_ns) != 1)
+        fail(path);
+    fclose(file);
+    return (double)spent_ns / 1e6;
 }
 
 static void idle_measure(void)
