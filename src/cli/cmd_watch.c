@@ -211,11 +211,18 @@ static void ledger_leave(struct watching *watching)
 static void ledger_await(struct watching *watching)
 {
     const struct ledger_request request = {.directory = watching->place.directory, .name = watching->place.name};
+    static char said[sizeof((struct ledger_fault *)0)->text]; /* what is wrong with it is said once */
     struct ledger_fault fault;
-    if (ledger_open(&watching->ledger, &request, &fault) == 0) {
+    int result = ledger_open(&watching->ledger, &request, &fault);
+    if (result == 0) {
         (void)fault_say(0, "the ledger '%s' of %s is there again", watching->place.name, watching->place.directory);
         ledger_begin(watching, true);
+        said[0] = '\0';
         return;
+    }
+    if (result != -ENOENT && strcmp(said, fault.text) != 0) {
+        (void)fault_say(0, "%s", fault.text);
+        memcpy(said, fault.text, sizeof said);
     }
     (void)poll(NULL, 0, LOOK_MS);
 }

@@ -170,7 +170,7 @@ static void slot_moves_print(const struct snapshot_slot *slot)
 {
     char size[32];
     if ((slot->evicted_bytes | slot->evictions | slot->restores | slot->waits) != 0)
-        (void)printf("%*s evicted %s; %llu evictions, %llu restores, %llu waits\n", SLOT_COLUMNS, "",
+        (void)printf("%*s evicted %s; evictions %llu, restores %llu, waits %llu\n", SLOT_COLUMNS, "",
                      size_text(slot->evicted_bytes, size), (unsigned long long)slot->evictions,
                      (unsigned long long)slot->restores, (unsigned long long)slot->waits);
 }

@@ -7,10 +7,10 @@ dist_check_SCRIPTS += $(cli_scripts)
 TESTS += $(cli_scripts)
 
 # These run tests/integration/client on the simulator.
-dist_check_SCRIPTS += tests/integration/group_ledger tests/integration/limit_live
+dist_check_SCRIPTS += tests/integration/evict_command tests/integration/group_ledger tests/integration/limit_live
 if SIMULATOR
 if HAVE_CMOCKA
-TESTS += tests/integration/group_ledger tests/integration/limit_live
+TESTS += tests/integration/evict_command tests/integration/group_ledger tests/integration/limit_live
 endif
 endif
 

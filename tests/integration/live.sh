@@ -16,6 +16,7 @@ if [ -n "${SANITIZER_CFLAGS-}" ]; then
 fi
 cp "$abs_top_builddir/.libs/libcubudget.so" "$tree/.libs/"
 cp "$abs_top_builddir/src/sim/.libs/libcuda.so.1" "$abs_top_builddir/src/sim/.libs/libnvidia-ml.so.1" "$tree/src/sim/.libs/"
+cp "$abs_top_builddir/card-room" "$tree/card-room"
 cp "$abs_top_builddir/tests/integration/client" "$stage/client"
 live_pids=
 live_end() {

@@ -63,6 +63,7 @@ static void answer(struct player *player, uint32_t word)
 {
     switch (player->way) {
     case PLAYER_LEAVES:
+    case PLAYER_RETURNS:
     case PLAYER_STAYS_AWAY:
         leave(player, word);
         return;
@@ -85,7 +86,8 @@ static _Noreturn void player_play(struct player *player)
         enum ledger_process_state state = process_word_state(word);
         if (state == LEDGER_PROCESS_ASKED)
             answer(player, word);
-        else if (state == LEDGER_PROCESS_EVICTED && process_word_wants(word) && player->way != PLAYER_STAYS_AWAY)
+        else if (state == LEDGER_PROCESS_EVICTED &&
+                 (player->way == PLAYER_RETURNS || (process_word_wants(word) && player->way != PLAYER_STAYS_AWAY)))
             come_back(player, word);
         else
             (void)ledger_process_sleep(&player->ledger, player->claim.row, word, UINT32_MAX);

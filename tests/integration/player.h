@@ -9,6 +9,7 @@
 
 enum player_way {
     PLAYER_LEAVES,     /* and comes back when it is wanted */
+    PLAYER_RETURNS,    /* leaves, and comes back at once */
     PLAYER_STAYS_AWAY, /* leaves, and does not come back */
     PLAYER_DECLINES,   /* "a thread stayed inside the driver" */
     PLAYER_IS_SILENT,

@@ -162,7 +162,7 @@ static void test_evicted(void **state)
     require_integer(slot, "restores", 2);
     json_decref(root);
     (void)cubudget(stage, "dump", NULL, NULL);
-    require_text(stage->out, "               evicted 3.00 GiB; 3 evictions, 2 restores, 0 waits\n");
+    require_text(stage->out, "               evicted 3.00 GiB; evictions 3, restores 2, waits 0\n");
     require_text(stage->out, ": 3.00 GiB, with 4.03 GiB of host memory, wanted back\n         linear 3.00 GiB\n");
     (void)cubudget(stage, "check", NULL, NULL);
     require_status(stage, 0);

@@ -177,6 +177,19 @@ static void test_rows_of_one_process(void **state)
     assert_int_equal(player_word(stage, second->row), 0);
 }
 
+/* Off the card for a moment is off the card: it is not taken for one that stayed, or that was never asked. */
+static void test_returns_at_once(void **state)
+{
+    struct stage *stage = *state;
+    for (unsigned i = 0; i < 20; i++) {
+        pid_t pid = player_start(stage, "a", 1 * GIB, PLAYER_RETURNS);
+        (void)cubudget(stage, "evict", "a", "--wait");
+        require_status(stage, 0);
+        require_said(stage->out, pid, "left the card");
+        player_end(pid);
+    }
+}
+
 static void test_does_not_come_back(void **state)
 {
     struct stage *stage = *state;
@@ -198,9 +211,16 @@ static void test_does_not_come_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        stage_test(test_leaves_and_comes_back), stage_test(test_asks_only), stage_test(test_declines),
-        stage_test(test_unevictable),           stage_test(test_silent),    stage_test(test_dies),
-        stage_test(test_nothing_there),         stage_test(test_several),   stage_test(test_rows_of_one_process),
+        stage_test(test_leaves_and_comes_back),
+        stage_test(test_asks_only),
+        stage_test(test_declines),
+        stage_test(test_unevictable),
+        stage_test(test_silent),
+        stage_test(test_dies),
+        stage_test(test_nothing_there),
+        stage_test(test_several),
+        stage_test(test_rows_of_one_process),
+        stage_test(test_returns_at_once),
         stage_test(test_does_not_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -326,6 +327,11 @@ static void test_replaced_ledger(void **state)
     assert_int_equal(ledger_remove(stage->directory, "default", &fault), 0); /* a watch keeps no ledger in use */
     require_fault(&watcher, "the ledger 'default' of ");
     ledger_close(&stage->ledger);
+    char path[128]; /* something else in its place is said, and waited out */
+    (void)snprintf(path, sizeof path, "%s/default.ledger", stage->directory);
+    assert_int_equal(mkdir(path, 0700), 0);
+    require_fault(&watcher, "is a directory");
+    assert_int_equal(rmdir(path), 0);
     const struct ledger_request request = {
         .directory = stage->directory, .name = "default", .create = true, .has_budget = true, .budget_bytes = 8 * GIB};
     assert_int_equal(ledger_open(&stage->ledger, &request, &fault), 0);

@@ -106,6 +106,13 @@ static void snapshot_check(const struct snapshot *snapshot)
         assert_true(process->in_flight_bytes <= process->used_bytes);
         assert_true(process->row < LEDGER_ROWS);
         text_check(process->command, sizeof process->command);
+        text_check(process->reason, sizeof process->reason);
+        assert_true(process->leader < LEDGER_ROWS);
+        assert_true((unsigned)process->process_state < LEDGER_PROCESS_STATES);
+        assert_in_range(process->wait.kind, LEDGER_WAITING_NOT, LEDGER_WAITING_RESTORE);
+        assert_true(process->wait.device >= -1 && process->wait.device < (int)snapshot->device_count);
+        assert_true(process->wait.for_row >= -1 && process->wait.for_row < LEDGER_ROWS);
+        assert_true(process->wait.for_slot >= -1 && process->wait.for_slot < (int)snapshot->slot_count);
     }
 }
 
@@ -140,6 +147,15 @@ static void everything_reads(struct scene *scene, uint32_t *random)
     assert_int_equal(snapshot_take(ledger, &snapshot), 0);
     snapshot_check(&snapshot);
     snapshot_free(&snapshot);
+    unsigned row = random_next(random) % LEDGER_ROWS, slot;
+    char name[LEDGER_NAME_BYTES], reason[LEDGER_REASON_BYTES + 1];
+    uint32_t pid;
+    if (snapshot_slot_name(ledger, random_next(random) % (2 * LEDGER_SLOTS), name))
+        text_check(name, sizeof name);
+    snapshot_reason(ledger, row, reason);
+    text_check(reason, sizeof reason);
+    (void)snapshot_row_owner(ledger, row, UINT64_MAX, &pid, &slot);
+    (void)snapshot_row_lives(ledger, row, 1);
     ledger_view(ledger, random_next(random) % LEDGER_DEVICES, random_next(random) % LEDGER_SLOTS, &view);
     (void)ledger_slot_claim(ledger, "another");
     (void)ledger_device_claim(ledger, uuid, "another");
@@ -171,10 +187,33 @@ static void garbage(void **state)
     free(pool);
 }
 
+/* A row tells who had it, until somebody else has it. */
+static void owner_of_a_row(void **state)
+{
+    struct scene *scene = *state;
+    struct ledger *ledger = &scene->ledger;
+    struct ledger_claim claim;
+    uint32_t pid = 0;
+    unsigned slot = 99;
+    assert_false(snapshot_row_owner(ledger, 0, UINT64_MAX, &pid, &slot));
+    assert_int_equal(scene_claim(ledger, "first", &claim), 0);
+    uint64_t began_ns = atomic_load(&layout_row(ledger, 0)->started_ns);
+    assert_true(snapshot_row_owner(ledger, 0, began_ns, &pid, &slot));
+    assert_int_equal(pid, getpid());
+    assert_int_equal(slot, claim.slot);
+    assert_false(snapshot_row_owner(ledger, 0, began_ns - 1, &pid, &slot)); /* somebody else's, or nobody's */
+    assert_true(snapshot_row_lives(ledger, 0, (uint32_t)getpid()));
+    assert_false(snapshot_row_lives(ledger, 0, (uint32_t)getpid() + 1));
+    ledger_row_release(ledger, &claim);
+    assert_false(snapshot_row_lives(ledger, 0, (uint32_t)getpid()));
+    assert_true(snapshot_row_owner(ledger, 0, began_ns, &pid, &slot)); /* it still says whose it was */
+}
+
 #define SCENE(test) cmocka_unit_test_setup_teardown(test, scene_setup, scene_teardown)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {SCENE(empty_ledger), SCENE(rows_slots_and_kinds), SCENE(garbage)};
+    const struct CMUnitTest tests[] = {SCENE(empty_ledger), SCENE(rows_slots_and_kinds), SCENE(owner_of_a_row),
+                                       SCENE(garbage)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
