@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,10 +32,37 @@ static void rest(uint64_t milliseconds)
     (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
 }
 
-/* What is asked of driver and NVML waits until the process is on the card. */
+/* The process ends: what of it still calls the driver, destructors and other handlers of exit, is not worth anybody's room. Once. */
+static void agent_end(void)
+{
+    static atomic_flag done = ATOMIC_FLAG_INIT;
+    if (atomic_load(&owner_pid) != (int)getpid() || !passage_end() || atomic_flag_test_and_set(&done))
+        return;
+    driver_deinitialize();
+    gate_open();
+}
+
+/* Where no memory was left for a handler of exit. */
+__attribute__((destructor)) static void agent_end_last(void)
+{
+    agent_end();
+}
+
+/* Handlers of exit run from the last that was registered to the first: ours is to come before those that call the driver, so it is
+ * registered again now and then, at the 1st, 2nd, 4th... eviction. */
+static void end_register(void)
+{
+    static unsigned registered;
+    if (passage.evictions == registered || (passage.evictions & (passage.evictions - 1)) != 0)
+        return;
+    registered = passage.evictions;
+    (void)atexit(agent_end);
+}
+
+/* What is asked of driver and NVML waits until the process is on the card, and is not asked of one that ends. */
 static void tick(void)
 {
-    if (passage.out) {
+    if (passage.out || passage_is_ended()) {
         account_tick_ledger();
         return;
     }
@@ -48,17 +76,18 @@ static void *agent_run(void *argument)
 {
     (void)argument;
     uint64_t due_ms = now_ms() + TICK_MS;
-    while (!passage_is_ended()) {
+    for (;;) {
         if (!passage_follow(&passage)) {
             rest(TICK_MS);
             continue;
         }
         bool again;
         uint32_t word = passage_step(&passage, &again);
+        end_register();
         uint64_t seen_ms = now_ms();
         if (!again && seen_ms < due_ms)
             (void)ledger_process_sleep(passage.ledger, passage.row, word, (uint32_t)(due_ms - seen_ms));
-        if (now_ms() < due_ms || passage_is_ended())
+        if (now_ms() < due_ms)
             continue;
         tick();
         due_ms = now_ms() + TICK_MS;
@@ -74,6 +103,7 @@ void agent_start(void)
         passage_reset();
         (void)passage_begin(&passage, driver, &mechanism_checkpoint);
         gate_set_arrival(passage_arrival);
+        (void)atexit(agent_end);
         int result = thread_begin("cubudget", agent_run, NULL, NULL);
         if (result != 0)
             log_line(LOG_WARN,

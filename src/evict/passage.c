@@ -176,6 +176,8 @@ struct refusal {
     CUresult code;
 };
 
+static const char is_ending[] = "the process is ending";
+
 static void decline(struct passage *passage, uint32_t *word, const struct refusal *refusal, uint64_t since_ns)
 {
     char slot[LEDGER_NAME_BYTES];
@@ -186,7 +188,8 @@ static void decline(struct passage *passage, uint32_t *word, const struct refusa
     } else
         move(passage, word, LEDGER_PROCESS_RUNNING, false);
     ledger_declined_note(passage->ledger, passage->row, now_ms());
-    account_evictable_note(passage->driver);
+    if (!passage_is_ended())
+        account_evictable_note(passage->driver);
     tell(passage, LEDGER_EVENT_DECLINE, refusal->why, asked, since_ns);
     account_slot_name(slot);
     log_line(LOG_INFO, "slot '%s' stays on the card though asked to leave: %s%s%s", slot, ledger_why_text(refusal->why),
@@ -206,7 +209,7 @@ static bool driver_leave(struct passage *passage, uint32_t *word, struct refusal
         return false;
     }
     if (!moving_begin()) {
-        *refusal = (struct refusal){.why = LEDGER_WHY_UNEVICTABLE, .detail = "the process is ending"};
+        *refusal = (struct refusal){.why = LEDGER_WHY_UNEVICTABLE, .detail = is_ending};
         gate_open();
         return false;
     }
@@ -234,7 +237,10 @@ static uint64_t asked_ns(const struct passage *passage)
 static void go_out(struct passage *passage, uint32_t *word)
 {
     uint64_t since_ns = asked_ns(passage);
-    struct refusal refusal = {.why = LEDGER_WHY_UNEVICTABLE, .detail = account_unevictable(passage->driver)};
+    struct refusal refusal = {
+        .why = LEDGER_WHY_UNEVICTABLE,
+        .detail = passage_is_ended() ? is_ending : account_unevictable(passage->driver),
+    };
     passage->image_bytes = 0;
     if (refusal.detail != NULL) {
         decline(passage, word, &refusal, since_ns);
@@ -316,7 +322,8 @@ static void come_back(struct passage *passage, uint32_t *word)
 static bool asks(const struct passage *passage, uint32_t word)
 {
     return (!passage->out && process_word_state(word) == LEDGER_PROCESS_ASKED) ||
-           (passage->out && process_word_state(word) == LEDGER_PROCESS_EVICTED && process_word_wants(word));
+           (passage->out && process_word_state(word) == LEDGER_PROCESS_EVICTED && process_word_wants(word) &&
+            !passage_is_ended());
 }
 
 uint32_t passage_step(struct passage *passage, bool *again)

@@ -34,7 +34,8 @@ uint32_t passage_step(struct passage *passage, bool *again);
 /* For gate_set_arrival. */
 void passage_arrival(void);
 
-/* The process ends: waits until the driver is left alone, and no passage begins any more. Whether the process is off the card then. Any thread. */
+/* The process ends: waits until the driver is left alone, and no passage begins any more: who asks is declined, and who wants it back waits
+ * in vain. Whether the process is off the card then. Any thread. */
 bool passage_end(void);
 bool passage_is_ended(void);
 /* In a forked child whose own agent starts: nothing has ended there. */

@@ -163,6 +163,80 @@ static void test_descriptor(void **state)
     cubudget_watch_close(watch);
 }
 
+/* --- another ledger ------------------------------------------------------------------------------------------------------------------- */
+
+/* `program fill DIRECTORY`: makes the ledger that is not there, and two changes in it: to medium, and to high. Says so by a byte, and stays
+ * until there is nothing more to read. */
+static int ledger_fill(const char *directory)
+{
+    struct cubudget_watch *watch;
+    struct cubudget_buffer first, second;
+    char byte = 'f';
+    if (cubudget_simulate("memory=24GiB", directory) != CUBUDGET_OK ||
+        cubudget_device_open(0, NULL, &device) != CUBUDGET_OK ||
+        cubudget_pool_create(device, CUBUDGET_NO_LIMIT, &pool) != CUBUDGET_OK ||
+        cubudget_watch_open(NULL, &watch) != CUBUDGET_OK)
+        return 1;
+    if (cubudget_pool_alloc(pool, 3800 * MIB, &first) != CUBUDGET_OK ||
+        cubudget_pool_alloc(pool, 2600 * MIB, &second) != CUBUDGET_OK)
+        return 2;
+    bool told = write(STDOUT_FILENO, &byte, 1) == 1;
+    while (told && read(STDIN_FILENO, &byte, 1) > 0) {
+    }
+    cubudget_watch_close(watch);
+    return told ? 0 : 3;
+}
+
+struct filler {
+    int to_filler[2], from_filler[2];
+};
+
+static int become_filler(void *context)
+{
+    const struct filler *filler = context;
+    (void)dup2(filler->to_filler[0], STDIN_FILENO);
+    (void)dup2(filler->from_filler[1], STDOUT_FILENO);
+    (void)close(filler->to_filler[1]);
+    return execl("/proc/self/exe", "test_watch", "fill", desk_directory, (char *)NULL);
+}
+
+/* The ledger is replaced by one whose count of changes is, when it is found, the very one that was told last: what has changed is told
+ * all the same. */
+static void test_descriptor_after_a_replaced_ledger(void **state)
+{
+    struct cubudget_watch *watch;
+    struct cubudget_buffer buffer;
+    struct cubudget_pressure_change change = {.level = CUBUDGET_PRESSURE_LOW};
+    struct pollfd polled = {.events = POLLIN};
+    struct filler filler;
+    char path[128], byte;
+    (void)state;
+    expect_ok(cubudget_watch_open(NULL, &watch));
+    expect_ok(cubudget_watch_descriptor(watch, &polled.fd));
+    expect_ok(cubudget_pool_alloc(pool, HIGH_BYTES, &buffer));
+    take(watch, CUBUDGET_PRESSURE_HIGH, 1);
+    expect_ok(cubudget_buffer_free(&buffer));
+    take(watch, CUBUDGET_PRESSURE_LOW, 2); /* as many as the filler makes */
+    assert_int_equal(pipe(filler.to_filler), 0);
+    assert_int_equal(pipe(filler.from_filler), 0);
+    (void)snprintf(path, sizeof path, "%s/default.ledger", desk_directory);
+    assert_int_equal(unlink(path), 0);
+    pid_t pid = desk_fork(become_filler, &filler, 0);
+    (void)close(filler.from_filler[1]);
+    assert_int_equal(read(filler.from_filler[0], &byte, 1), 1);
+    while (change.level !=
+           CUBUDGET_PRESSURE_HIGH) { /* one change where it is found late, two where it is found in between */
+        assert_int_equal(poll(&polled, 1, STEP_MS), 1);
+        enum cubudget_error error = cubudget_pressure_wait(watch, 0, &change);
+        assert_true(error == CUBUDGET_OK || error == CUBUDGET_ERROR_TIMEOUT);
+    }
+    (void)close(filler.to_filler[1]);
+    assert_int_equal(desk_join(pid), 0);
+    (void)close(filler.to_filler[0]);
+    (void)close(filler.from_filler[0]);
+    cubudget_watch_close(watch);
+}
+
 struct heard {
     _Atomic(uint64_t) count;
     uint64_t wrong;
@@ -365,9 +439,10 @@ static void test_killed_watcher_leaves_nobody_watching(void **state)
     assert_int_equal(desk_watchers(), 0);
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_descriptor_after_a_replaced_ledger), /* first: the count of changes is the ledger's */
         cmocka_unit_test(test_changes_come_in_order),
         cmocka_unit_test(test_far_behind_is_counted),
         cmocka_unit_test(test_refusals),
@@ -379,6 +454,8 @@ int main(void)
         cmocka_unit_test(test_none_is_lost),
         cmocka_unit_test(test_killed_watcher_leaves_nobody_watching),
     };
+    if (count > 2 && strcmp(arguments[1], "fill") == 0)
+        return ledger_fill(arguments[2]);
     int failed = cmocka_run_group_tests(tests, pool_setup, NULL);
     desk_close();
     return failed;

@@ -6,6 +6,7 @@
 #define TESTS_AGENT_STAGE_H
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,6 +40,18 @@ static inline unsigned row_of(struct stage *stage, const struct client *client)
     snapshot_free(&snapshot);
     assert_true(row < LEDGER_ROWS);
     return row;
+}
+
+#define DATA_BYTES (64 * MIB)
+#define ON_CARD    (CONTEXT_BYTES + DATA_BYTES)
+
+/* Starts a client with data on the card; its row. */
+static inline unsigned client_ready(struct stage *stage, struct client *client, struct client_terms terms)
+{
+    terms.program = "agent_client";
+    client_start(stage, client, &terms);
+    client_expect(client, "ok", "init %llu", DATA_BYTES);
+    return row_of(stage, client);
 }
 
 /* Sleeps until a process's word says so. */

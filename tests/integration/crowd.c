@@ -237,7 +237,7 @@ static void member_look(struct crowd *crowd, unsigned place, uint64_t now)
     }
     if (told->wrong != 0)
         fail_msg("member %u has found wrong bytes", place);
-    if (now - member->moved_ms > CROWD_PATIENCE_MS) {
+    if (now > member->moved_ms + CROWD_PATIENCE_MS) { /* who goes on again now has moved after `now` */
         crowd_show(crowd);
         fail_msg("member %u stands still for %d ms", place, CROWD_PATIENCE_MS);
     }

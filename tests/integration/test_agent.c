@@ -6,18 +6,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DATA_BYTES (64 * MIB)
-#define ON_CARD    (CONTEXT_BYTES + DATA_BYTES)
-
-/* A client with data on the card. */
-static unsigned client_ready(struct stage *stage, struct client *client, struct client_terms terms)
-{
-    terms.program = "agent_client";
-    client_start(stage, client, &terms);
-    client_expect(client, "ok", "init %llu", DATA_BYTES);
-    return row_of(stage, client);
-}
-
 static void process_leaves_and_comes_back(void **state)
 {
     struct stage *stage = *state;

@@ -11,6 +11,8 @@ seed=${SEED:-$(od -An -N2 -tu2 /dev/urandom | tr -d ' ')}
 patience=${PATIENCE:-300} # seconds, until a runner that hangs is ended and the trial has failed
 # The simulator backs bytes where they are touched, so that images take next to nothing of the host.
 export CUBUDGET_HOST_LIMIT=64GiB
+# Longer than the default, so that a slow machine refuses nobody; what hangs is ended by $patience.
+export CUBUDGET_WAIT=300s
 numbers= # of the runners that were started
 echo "SEED=$seed"
 
