@@ -132,6 +132,15 @@ void account_follow(struct account *account)
     futex_wake_all(&account->moves);
 }
 
+/* The ledger in use. It stays mapped for a second after it was left. */
+static struct ledger *ledger_now(struct account *account)
+{
+    biased_lock_take(&account->books);
+    struct ledger *ledger = account->ledger;
+    biased_lock_give(&account->books);
+    return ledger;
+}
+
 void account_tick(void)
 {
     struct account *account = account_get();
@@ -139,7 +148,7 @@ void account_tick(void)
     if (account == NULL)
         return;
     atomic_store(&account->ticked, 1);
-    if (ledger_is_current(account->ledger) == 0) {
+    if (ledger_is_current(ledger_now(account)) == 0) {
         claiming_take(account);
         account_follow(account);
         claiming_give(account);
@@ -148,7 +157,7 @@ void account_tick(void)
     if (driver != NULL && pools_hold()) /* what came free at no call that we know of, or where no call comes any more */
         pools_correct(driver);
     implicit_follow(account);
-    ledger_watch_prune(account->ledger); /* by the one thread that replaces it */
+    ledger_watch_prune(ledger_now(account));
     biased_lock_take(&account->books);
     handles_look(account);
     for (unsigned i = 0; i < account->rows; i++)
