@@ -222,7 +222,7 @@ static void ledger_await(struct watching *watching)
     }
     if (result != -ENOENT && strcmp(said, fault.text) != 0) {
         (void)fault_say(0, "%s", fault.text);
-        memcpy(said, fault.text, sizeof said);
+        (void)snprintf(said, sizeof said, "%s", fault.text);
     }
     (void)poll(NULL, 0, LOOK_MS);
 }

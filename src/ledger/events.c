@@ -63,7 +63,8 @@ static void owner_fill(const struct ledger *ledger, struct ledger_event_record *
 {
     if (event->row < 0 || event->row >= LEDGER_ROWS)
         return;
-    event->pid = atomic_load_explicit(&layout_row(ledger, (unsigned)event->row)->pid, memory_order_relaxed);
+    if (event->pid == 0)
+        event->pid = atomic_load_explicit(&layout_row(ledger, (unsigned)event->row)->pid, memory_order_relaxed);
     if (event->slot < 0)
         event->slot = (int)tag_slot(atomic_load(layout_tag(ledger, (unsigned)event->row)));
 }

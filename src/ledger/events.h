@@ -36,7 +36,7 @@ struct ledger_event_record {
     enum ledger_why why;
 };
 
-/* Adds one; number, time_ns, pid and slot are filled from the row where there is one. Safe from anywhere, keeps errno. */
+/* Adds one; number and time_ns are filled, and pid and slot (0, -1) from the row where there is one. Safe from anywhere, keeps errno. */
 void ledger_event_add(struct ledger *ledger, struct ledger_event_record *event);
 
 /* How many there were. / Event `number`, from 1 on. False: it is not whole, or not there any more. */

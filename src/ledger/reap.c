@@ -3,7 +3,8 @@
  *
  * All of it is compare-and-swap on the row's tag, from the very tag that was there before the kernel was asked: the tag
  * holds generation and time, so an answer about one owner can never hit the next. Nothing else is written (who watches the pressure is told
- * afterwards, and looks himself now and then), hence a reaper that dies or stops has either moved a row or not.
+ * afterwards, and looks himself now and then; the event that tells of it is for people), hence a reaper that dies or stops has either moved a
+ * row or not.
  */
 #include "config.h"
 
@@ -11,6 +12,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "ledger/events.h"
 #include "ledger/layout.h"
 #include "platform/testpoint.h"
 
@@ -44,6 +46,35 @@ static int state_probe(int descriptor, unsigned row, enum ledger_row_state state
     return 0;
 }
 
+/* What a dead row holds, before it comes free: afterwards its cells and its name may be another's. */
+struct estate {
+    uint32_t pid;
+    uint64_t bytes[LEDGER_DEVICES];
+};
+
+static void estate_read(const struct ledger *ledger, unsigned row, struct estate *estate)
+{
+    estate->pid = atomic_load_explicit(&layout_row(ledger, row)->pid, memory_order_relaxed);
+    for (unsigned device = 0; device < LEDGER_DEVICES; device++)
+        estate->bytes[device] =
+            atomic_load_explicit(&layout_cell(ledger, device, row)->committed_bytes, memory_order_relaxed);
+}
+
+static void estate_tell(struct ledger *ledger, unsigned row, uint64_t tag, const struct estate *estate)
+{
+    for (unsigned device = 0; device < LEDGER_DEVICES; device++) {
+        struct ledger_event_record event = {.kind = LEDGER_EVENT_REAP,
+                                            .pid = estate->pid,
+                                            .row = (int)row,
+                                            .other = -1,
+                                            .slot = (int)tag_slot(tag),
+                                            .device = (int)device,
+                                            .bytes = estate->bytes[device]};
+        if (event.bytes != 0)
+            ledger_event_add(ledger, &event);
+    }
+}
+
 /* Moves one row one step; *moved where it was this call that did. Returns 1 while it is DYING, else 0 or -errno. */
 static int row_reap(struct ledger *ledger, unsigned row, int descriptor, bool *moved)
 {
@@ -73,9 +104,14 @@ static int row_reap(struct ledger *ledger, unsigned row, int descriptor, bool *m
     }
     if (next == state)
         return state == LEDGER_ROW_DYING;
+    struct estate estate = {0};
+    if (next == LEDGER_ROW_FREE)
+        estate_read(ledger, row, &estate);
     if (atomic_compare_exchange_strong(word, &tag, tag_move(tag, next, now_ms))) {
         *moved = true;
         TESTPOINT("reap.moved");
+        if (next == LEDGER_ROW_FREE)
+            estate_tell(ledger, row, tag, &estate);
     }
     return next == LEDGER_ROW_DYING; /* where another reaper was first, it moved it to the same */
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "ledger/events.h"
 #include "ledger/layout.h"
 #include "ledger/snapshot.h"
 #include "unit/scene.h"
@@ -68,6 +69,34 @@ static void the_dead_come_free(void **state)
     assert_int_equal(state_of(scene, 0), LEDGER_ROW_FREE);
     held_read(&scene->ledger, 0, &held);
     assert_int_equal(held.committed + held.dead, 0);
+}
+
+/* Who makes the last move tells of it, once for each device where something was held; a row that is given back is no news. */
+static void death_is_told(void **state)
+{
+    struct scene *scene = *state;
+    struct ledger_event_record event;
+    struct ledger_claim claim;
+    pid_t pid = scene_fork(scene, NULL, holder_body, NULL);
+    board_await(&scene->board->arrived, 1);
+    process_kill(pid);
+    assert_int_equal(ledger_reap(&scene->ledger), 1);
+    assert_int_equal(ledger_event_count(&scene->ledger), 0); /* the card may hold it yet */
+    scene_settle(&scene->ledger);
+    assert_int_equal(ledger_reap(&scene->ledger), 0);
+    assert_int_equal(ledger_event_count(&scene->ledger), 1);
+    assert_true(ledger_event_read(&scene->ledger, 1, &event));
+    assert_int_equal(event.kind, LEDGER_EVENT_REAP);
+    assert_int_equal(event.pid, pid);
+    assert_int_equal(event.row, 0);
+    assert_int_equal(event.slot, ledger_slot_find(&scene->ledger, "holder"));
+    assert_int_equal(event.device, 0);
+    assert_int_equal(event.bytes, GIB);
+    assert_int_equal(scene_claim(&scene->ledger, "alive", &claim), 0);
+    assert_int_equal(charge_try(&scene->ledger, &claim, 0, GIB, 1), LEDGER_FITS);
+    ledger_row_release(&scene->ledger, &claim);
+    (void)ledger_reap(&scene->ledger);
+    assert_int_equal(ledger_event_count(&scene->ledger), 1);
 }
 
 static void orphaned_while_a_child_lives(void **state)
@@ -196,8 +225,8 @@ static void pid_namespaces(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        SCENE(the_dead_come_free), SCENE(orphaned_while_a_child_lives), SCENE(damaged_tags), SCENE(file_gone),
-        SCENE(pid_namespaces),
+        SCENE(the_dead_come_free), SCENE(death_is_told), SCENE(orphaned_while_a_child_lives),
+        SCENE(damaged_tags),       SCENE(file_gone),     SCENE(pid_namespaces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
