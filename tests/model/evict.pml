@@ -1,0 +1,703 @@
+/*
+ * Eviction: the state word (src/ledger/process.c), the line (line.c), the gate (src/platform/gate.c) and the agent (src/evict) of each
+ * process, with the charge as one step (charge.pml is the model of that). One step here for each access to shared memory that another
+ * thread or process can come between, and for each effect on the card. Checked by tests/model/check, which names the settings.
+ *
+ * A process is a program's thread and an agent. The thread does ROUNDS times: enter the gate, call the driver, allocate with waiting,
+ * leave, free. Steps may be late by any time, a process may be killed (DEATHS) or stopped for ever (STOPS) between any two. Times:
+ * a turn, a residency and a patience pass where what they wait for cannot come (a stopped process), and with ANY_TIME whenever they
+ * like; without it a residency lasts for one step of the program, so that turns can be seen to end (the search for livelocks).
+ * A sleep on `room` is left out: it is 20 ms at most, so who waits looks again whatever happens. Sleeps on the word of a process and at
+ * the gate have no such limit, and are here as they are.
+ *
+ * What must hold: what is on the card never exceeds the budget; no restore meets a card without room for it, which would be fatal; no
+ * thread is in the driver when its process is checkpointed, nor enters it; only who asked withdraws an ask; and nobody waits
+ * for ever: neither asleep (an end state) nor in a circle (a cycle without progress; the rounds are finite, so every cycle is one).
+ *
+ * Settings: N processes; BUDGET; CARD; M0, M1, M2: the bytes each holds; OUT0, OUT1, OUT2: it is evicted at first; A0, A1, A2: the bytes each
+ * allocates in a round; DEADLINES: a waiting allocation may be refused at any time; DECLINES: an agent may decline what it is asked; OUTSIDE:
+ * bytes of the card that somebody without a ledger holds and gives back at some time; SLACK: what a restore charges beyond the bytes.
+ * BROKEN_...: what must be found; one at a time.
+ */
+#ifndef N
+#define N 2
+#endif
+#ifndef BUDGET
+#define BUDGET 10
+#endif
+#ifndef CARD
+#define CARD BUDGET
+#endif
+#ifndef M0
+#define M0 6
+#endif
+#ifndef M1
+#define M1 6
+#endif
+#ifndef M2
+#define M2 0
+#endif
+#ifndef OUT0
+#define OUT0 0
+#endif
+#ifndef OUT1
+#define OUT1 0
+#endif
+#ifndef OUT2
+#define OUT2 0
+#endif
+#ifndef A0
+#define A0 0
+#endif
+#ifndef A1
+#define A1 0
+#endif
+#ifndef A2
+#define A2 0
+#endif
+#ifndef ROUNDS
+#define ROUNDS 1
+#endif
+#ifndef DEATHS
+#define DEATHS 0
+#endif
+#ifndef OUTSIDE
+#define OUTSIDE 0
+#endif
+#ifndef SLACK
+#define SLACK 0
+#endif
+
+#define NOBODY 7
+
+/* The word, as the ledger's: state, WANT, the number of the ask (here modulo 2) and who asked (row + 1). */
+#define RUNNING              0
+#define ASKED                1
+#define EVICTING             2
+#define EVICTED              3
+#define RESTORING            4
+#define WANT                 8
+#define WORD(state, number, by) ((state) + 16 * ((number) & 1) + 32 * (by))
+#define STATE(word)          ((word) & 7)
+#define WANTS(word)          (((word) >> 3) & 1)
+#define NUMBER(word)         (((word) >> 4) & 1)
+#define ASKER(word)          ((word) >> 5)
+#define MOVED(word, state)   (((word) & 248) + (state)) /* WANT, number and asker stay */
+
+byte word[N];
+bit asleep[N];  /* the agent, on the word */
+byte committed[N], evicted[N], in_flight[N];
+byte ticket[N]; /* 0: not in line; tickets are kept small: who leaves lowers those above his */
+byte wanted[N]; /* by the thread in line; 0: it is not */
+bit passed[N];  /* its turn has passed */
+
+/* Within a process. */
+bit shut[N];     /* the gate */
+bit reopened[N]; /* since the thread read that it is shut: the closed value counts closings, so a sleep on an older one ends at once */
+bit inside[N], buffered[N]; /* the thread's mark, as others see it; stored and not seen yet */
+bit in_driver[N], at_rest[N];
+bit fresh[N];    /* within its residency */
+
+/* The card and the kernel. */
+byte real[N], outside = OUTSIDE;
+bit checkpointed[N], killed[N], stopped[N], gone[N]; /* gone: dead, and reaped */
+byte restore_byte = NOBODY;
+byte deaths;
+
+#if N == 2
+#define HELD      (committed[0] + committed[1])
+#define REAL      (real[0] + real[1])
+#define ANY(what) (what(0) || what(1))
+#else
+#define HELD      (committed[0] + committed[1] + committed[2])
+#define REAL      (real[0] + real[1] + real[2])
+#define ANY(what) (what(0) || what(1) || what(2))
+#endif
+#define FITS(bytes) (HELD + (bytes) <= BUDGET)
+#define FREE        (CARD - outside - REAL)
+
+#define PROMISED(p)   ((p) == me -> 0 : in_flight[p])
+#if N == 2
+#define ALL_PROMISED  (PROMISED(0) + PROMISED(1))
+#else
+#define ALL_PROMISED  (PROMISED(0) + PROMISED(1) + PROMISED(2))
+#endif
+
+/* --- the line -------------------------------------------------------------------------------------------------------------- */
+
+/* A stopped head does nothing to lengthen its turn, so it has passed or will have. */
+#ifdef BROKEN_STOPPED_HEAD_KEEPS_TURN
+#define HAS_PASSED(p) passed[p]
+#else
+#define HAS_PASSED(p) (passed[p] || stopped[p])
+#endif
+#define IS_OLDER(p)   ((p) != me && ticket[p] != 0 && !gone[p] && (ticket[me] == 0 || ticket[p] < ticket[me]))
+#define IS_AHEAD(p)   (IS_OLDER(p) && !HAS_PASSED(p))
+#define IS_BEHIND     ANY(IS_AHEAD)
+
+inline line_enter()
+{
+    d_step {
+        if
+        :: ticket[me] == 0 ->
+            ticket[me] = 1 + (ticket[0] != 0) + (ticket[1] != 0);
+#if N > 2
+            ticket[me] = ticket[me] + (ticket[2] != 0);
+#endif
+            passed[me] = 0
+        :: else
+        fi
+    }
+}
+
+#define LOWER(p) if :: ticket[p] > ticket[who] -> ticket[p] = ticket[p] - 1 :: else fi
+
+inline line_leave(who)
+{
+    atomic {
+        if
+        :: ticket[who] != 0 ->
+            LOWER(0);
+            LOWER(1);
+#if N > 2
+            LOWER(2);
+#endif
+            ticket[who] = 0;
+            wanted[who] = 0;
+            passed[who] = 0
+        :: else
+        fi
+    }
+}
+
+/* --- asking, by the thread or the agent that is the head ------------------------------------------------------------------------ */
+
+#ifdef BROKEN_OLDER_IS_VICTIM
+#define IS_SPARED(p) 0
+#else
+#define IS_SPARED(p) IS_OLDER(p)
+#endif
+#ifdef ANY_TIME
+#define IS_RESIDENT(p) 0
+#else
+#define IS_RESIDENT(p) (fresh[p] && !at_rest[p] && !stopped[p])
+#endif
+#define IS_VICTIM(p)                                                                                                   \
+    ((p) != me && !gone[p] && STATE(word[p]) == RUNNING && committed[p] != 0 && !IS_SPARED(p) && !IS_RESIDENT(p) &&  \
+     (shunned & (1 << (p))) == 0)
+#define IS_ASKED_ASLEEP(p) (!gone[p] && STATE(word[p]) == ASKED && asleep[p])
+
+/* The ask of somebody who was killed or stopped before he could wake. */
+#ifdef BROKEN_ASKED_NOT_WOKEN
+#define WAKES_ASKED(p) 0
+#else
+#define WAKES_ASKED(p) (IS_ASKED_ASLEEP(p) && !IS_BEHIND)
+#endif
+#define WILL_LEAVE(p) (!gone[p] && (STATE(word[p]) == ASKED || STATE(word[p]) == EVICTING) && !stopped[p])
+
+#ifdef ANY_TIME
+#define OUT_OF_PATIENCE 1
+#else
+#define OUT_OF_PATIENCE stopped[victim]
+#endif
+
+inline ask()
+{
+    atomic {
+        if
+        :: IS_VICTIM(0) -> victim = 0
+        :: IS_VICTIM(1) -> victim = 1
+#if N > 2
+        :: IS_VICTIM(2) -> victim = 2
+#endif
+        fi
+    }
+    atomic {
+        if
+        :: STATE(word[victim]) == RUNNING ->
+            word[victim] = WORD(ASKED, NUMBER(word[victim]) + 1, me + 1);
+            asked = word[victim]
+        :: else -> victim = NOBODY
+        fi
+    }
+    if
+    :: victim != NOBODY -> asleep[victim] = 0
+    :: else
+    fi
+}
+
+#ifdef BROKEN_WITHDRAW_WITHOUT_NUMBER
+#define STILL_ASKED (STATE(word[victim]) == ASKED)
+#else
+#define STILL_ASKED (word[victim] == asked)
+#endif
+
+inline withdraw()
+{
+    if
+    :: victim != NOBODY ->
+        d_step {
+            if
+            :: STILL_ASKED ->
+                assert(word[victim] == asked);
+                word[victim] = WORD(RUNNING, NUMBER(word[victim]), 0)
+            :: else
+            fi;
+            victim = NOBODY;
+            asked = 0
+        }
+    :: else
+    fi
+}
+
+/* What the head may do while `bytes` do not fit: one of the ways out of a loop's choice each. */
+#define HEAD_ASKS(bytes)  victim == NOBODY && !IS_BEHIND && !FITS(bytes) && !ANY(WILL_LEAVE) && ANY(IS_VICTIM)
+#define ASK_IS_OVER       victim != NOBODY && (gone[victim] || (word[victim] != asked && STATE(word[victim]) != EVICTING))
+
+/* --- the gate ---------------------------------------------------------------------------------------------------------------- */
+
+#ifdef BROKEN_NO_MEMBARRIER
+#define MEMBARRIER skip
+#else
+#define MEMBARRIER d_step { inside[me] = inside[me] | buffered[me]; buffered[me] = 0 }
+#endif
+#ifdef BROKEN_NO_RECHECK
+#define MARK         skip
+#define PASSES       atomic { !shut[me] } atomic { if :: inside[me] = 1 :: buffered[me] = 1 fi } break
+#else
+#define MARK         atomic { if :: inside[me] = 1 :: buffered[me] = 1 fi }
+#define PASSES       atomic { !shut[me] } break
+#endif
+#ifdef BROKEN_GATE_WITHOUT_COUNT
+#define GATE_SLEEP   reopened[me] = !shut[me]
+#else
+#define GATE_SLEEP   skip
+#endif
+#ifdef BROKEN_WANT_BESIDE_WORD
+bit want_beside[N];
+#define SET_WANT     want_beside[me] = 1
+#define IS_WANTED    want_beside[me]
+#define UNWANT       want_beside[me] = 0
+#else
+#define SET_WANT     word[me] = word[me] | WANT
+#define IS_WANTED    WANTS(word[me])
+#define UNWANT       skip
+#endif
+
+inline gate_leave()
+{
+    atomic { inside[me] = 0; buffered[me] = 0 }
+}
+
+inline gate_enter()
+{
+    do
+    :: MARK;
+        if
+        :: PASSES
+        :: d_step { shut[me] -> inside[me] = 0; buffered[me] = 0; reopened[me] = 0 }
+            if
+            :: atomic { STATE(word[me]) >= EVICTING -> SET_WANT }
+                asleep[me] = 0
+            :: atomic { STATE(word[me]) < EVICTING }
+            fi;
+            GATE_SLEEP;
+            reopened[me]
+        fi
+    od
+}
+
+inline gate_open()
+{
+    d_step { shut[me] = 0; reopened[me] = 1 }
+}
+
+/* --- a program's thread ------------------------------------------------------------------------------------------------------ */
+
+inline driver_call()
+{
+    atomic { assert(!checkpointed[me]); in_driver[me] = 1 }
+    d_step { assert(!checkpointed[me]); in_driver[me] = 0; fresh[me] = 0 }
+}
+
+/* A grant is published as in flight before it is looked whether somebody is restoring, who looks the other way round: one of the two
+ * sees the other. Beside a restore a grant has to be proven too, as that is: what is promised is read first, then what is free. */
+#define IS_RESTORING(p) ((p) != me && !gone[p] && STATE(word[p]) == RESTORING)
+#ifdef BROKEN_GRANT_BESIDE_RESTORE
+#define IS_UNPROVEN(bytes) 0
+#else
+#define IS_UNPROVEN(bytes) (ANY(IS_RESTORING) && FREE < ALL_PROMISED + (bytes))
+#endif
+
+/* granted: 1 it is charged; 0 it is not */
+inline charge(bytes)
+{
+    atomic {
+        if
+        :: FITS(bytes) -> committed[me] = committed[me] + bytes; in_flight[me] = in_flight[me] + bytes; granted = 1; charged = 1
+        :: else -> granted = 0
+        fi
+    }
+    if
+#ifndef BROKEN_GRANT_BESIDE_RESTORE
+    :: granted && ANY(IS_RESTORING) ->
+        room = ALL_PROMISED;
+        d_step { granted = (FREE >= room + bytes); room = 0 }
+    :: else
+#else
+    :: true
+#endif
+    fi;
+    if
+    :: !granted && charged ->
+        d_step { committed[me] = committed[me] - bytes; in_flight[me] = in_flight[me] - bytes; charged = 0 }
+    :: else -> charged = 0
+    fi
+}
+
+inline allocate(bytes)
+{
+    if
+    :: !IS_BEHIND -> charge(bytes)
+    :: else
+    fi;
+    if
+    :: granted
+    :: !granted ->
+        line_enter();
+        wanted[me] = bytes;
+        gate_leave();
+        d_step { at_rest[me] = 1; shunned = 0 }
+        do
+        :: atomic { !IS_BEHIND && FITS(bytes) && !IS_UNPROVEN(bytes) && !shut[me] -> at_rest[me] = 0 }
+            gate_enter();
+            charge(bytes);
+            if
+            :: granted -> break
+            :: else -> gate_leave(); at_rest[me] = 1
+            fi
+        :: atomic { shut[me] -> at_rest[me] = 0 }
+            gate_enter(); /* sets WANT, and comes back when the agent has restored */
+            gate_leave();
+            at_rest[me] = 1
+        :: HEAD_ASKS(bytes) -> ask()
+        :: d_step { ASK_IS_OVER -> victim = NOBODY; asked = 0 }
+        :: atomic { victim != NOBODY && OUT_OF_PATIENCE -> shunned = shunned | (1 << victim) }
+            withdraw()
+        :: d_step { WAKES_ASKED(0) -> asleep[0] = 0 }
+        :: d_step { WAKES_ASKED(1) -> asleep[1] = 0 }
+#if N > 2
+        :: d_step { WAKES_ASKED(2) -> asleep[2] = 0 }
+#endif
+#ifdef DEADLINES
+        :: at_rest[me] = 0; gate_enter(); break
+#endif
+        od;
+        line_leave(me);
+        withdraw()
+    fi;
+    if
+    :: granted ->
+        d_step { /* the driver, which refuses where the card is full */
+            assert(!checkpointed[me]);
+            if
+            :: FREE >= bytes -> real[me] = real[me] + bytes; assert(REAL <= BUDGET)
+            :: else -> granted = 0
+            fi
+        }
+        if
+        :: granted -> in_flight[me] = in_flight[me] - bytes
+        :: else -> d_step { committed[me] = committed[me] - bytes; in_flight[me] = in_flight[me] - bytes }
+        fi
+    :: else
+    fi
+}
+
+inline release(bytes)
+{
+    gate_enter();
+    atomic { assert(!checkpointed[me]); real[me] = real[me] - bytes; fresh[me] = 0 }
+    committed[me] = committed[me] - bytes;
+    gate_leave()
+}
+
+proctype thread(byte me; byte bytes)
+{
+    byte victim = NOBODY, asked, shunned, round, room;
+    bit granted, charged;
+    {
+        do
+        :: round < ROUNDS ->
+            gate_enter();
+            driver_call();
+            if
+            :: bytes != 0 -> allocate(bytes)
+            :: else
+            fi;
+            gate_leave();
+            if
+            :: granted -> release(bytes); granted = 0
+            :: else
+            fi;
+            round++
+        :: else -> break
+        od;
+        atomic { at_rest[me] = 1; round = 0; shunned = 0 }
+    } unless { killed[me] || stopped[me] }
+}
+
+/* --- an agent ------------------------------------------------------------------------------------------------------------------ */
+
+inline evict()
+{
+#ifndef BROKEN_GATE_NOT_CLOSED
+    shut[me] = 1;
+    MEMBARRIER;
+#endif
+    if
+#ifdef BROKEN_GATE_NOT_CLOSED
+    :: true
+#else
+    :: !inside[me]
+#endif
+#ifdef ANY_TIME
+    :: inside[me] -> quiet = 0 /* not in time */
+#endif
+    fi;
+    if
+    :: !quiet ->
+        gate_open();
+        d_step { word[me] = WORD(RUNNING, NUMBER(word[me]), 0); UNWANT; fresh[me] = 1; quiet = 1; seen = 0 }
+    :: quiet ->
+#ifdef BROKEN_CLEARED_BEFORE_CHECKPOINT
+        d_step { evicted[me] = committed[me]; committed[me] = 0 }
+#endif
+        d_step { assert(!in_driver[me]); checkpointed[me] = 1; real[me] = 0 }
+#ifdef BROKEN_WANT_OVERWRITTEN
+        word[me] = MOVED(seen, EVICTED);
+#else
+        word[me] = MOVED(word[me], EVICTED); /* a compare-and-swap until it holds: WANT may have come */
+#endif
+#ifndef BROKEN_CLEARED_BEFORE_CHECKPOINT
+        evicted[me] = committed[me];
+        committed[me] = 0
+#endif
+    fi
+}
+
+#define NEED   (evicted[me] + SLACK > BUDGET -> BUDGET : evicted[me] + SLACK)
+#ifdef BROKEN_SUM_NOT_CAPPED
+#define NEED_ALL (NEED + wanted[me])
+#else
+#define NEED_ALL (NEED + wanted[me] > BUDGET -> BUDGET : NEED + wanted[me])
+#endif
+
+#ifdef BROKEN_CHARGE_AFTER_RESTORE
+#define CHARGE_BEFORE skip
+#define CHARGE_AFTER  committed[me] = committed[me] + need
+#else
+#define CHARGE_BEFORE committed[me] = committed[me] + need; in_flight[me] = in_flight[me] + need
+#define CHARGE_AFTER  skip
+#endif
+
+/* Who cannot have the byte goes on without it after a while: what other restorers are about to take is in flight, and seen. */
+#ifdef BROKEN_BYTE_AWAITED_FOR_EVER
+#define BYTE_TIMES_OUT 0
+#else
+#ifdef ANY_TIME
+#define BYTE_TIMES_OUT (restore_byte != NOBODY)
+#else
+#define BYTE_TIMES_OUT (restore_byte != NOBODY && stopped[restore_byte])
+#endif
+#endif
+
+inline prove()
+{
+#ifdef BROKEN_PROOF_SKIPPED
+    proven = 1
+#else
+#ifdef BROKEN_FREE_READ_FIRST
+    room = FREE;
+    d_step { proven = (room >= ALL_PROMISED + evicted[me] + SLACK); room = 0 }
+#else
+    room = ALL_PROMISED;
+    d_step { proven = (FREE >= room + evicted[me] + SLACK); room = 0 }
+#endif
+#endif
+}
+
+inline restore()
+{
+    do
+    :: d_step { !IS_BEHIND && FITS(NEED_ALL) -> need = NEED; CHARGE_BEFORE }
+        word[me] = MOVED(word[me], RESTORING);
+        if
+        :: atomic { restore_byte == NOBODY -> restore_byte = me }
+        :: atomic { BYTE_TIMES_OUT }
+        fi;
+        prove();
+        if
+        :: proven ->
+            d_step {
+                assert(FREE >= evicted[me]); /* else it is fatal */
+                real[me] = evicted[me];
+                checkpointed[me] = 0;
+                assert(REAL <= BUDGET)
+            }
+            CHARGE_AFTER;
+            committed[me] = committed[me] - need + evicted[me];
+            d_step { in_flight[me] = in_flight[me] - need; evicted[me] = 0; need = 0; proven = 0 }
+            break
+        :: !proven ->
+            d_step { committed[me] = committed[me] - need; in_flight[me] = in_flight[me] - need; need = 0 }
+            word[me] = MOVED(word[me], EVICTED);
+            restore_byte = (restore_byte == me -> NOBODY : restore_byte)
+        fi
+    :: HEAD_ASKS(NEED_ALL) -> ask()
+    :: d_step { ASK_IS_OVER -> victim = NOBODY; asked = 0 }
+    :: atomic { victim != NOBODY && OUT_OF_PATIENCE -> shunned = shunned | (1 << victim) }
+        withdraw()
+    :: d_step { WAKES_ASKED(0) -> asleep[0] = 0 }
+    :: d_step { WAKES_ASKED(1) -> asleep[1] = 0 }
+#if N > 2
+    :: d_step { WAKES_ASKED(2) -> asleep[2] = 0 }
+#endif
+    od;
+    atomic { restore_byte = (restore_byte == me -> NOBODY : restore_byte); shunned = 0 }
+    if
+    :: wanted[me] == 0 -> line_leave(me)
+    :: else
+    fi;
+    withdraw();
+    d_step { fresh[me] = 1; word[me] = WORD(RUNNING, NUMBER(word[me]), 0); UNWANT; seen = 0 }
+    gate_open()
+}
+
+proctype agent(byte me)
+{
+    byte seen, victim = NOBODY, asked, shunned, need, room;
+    bit proven, quiet = 1, declined;
+    {
+end_asleep:
+        do
+        :: atomic { STATE(word[me]) == ASKED -> seen = word[me] }
+            if
+            :: atomic { word[me] == seen -> word[me] = MOVED(word[me], EVICTING); seen = word[me] }
+                evict()
+#ifdef DECLINES
+            :: d_step {
+                    word[me] == seen && !declined ->
+                    word[me] = WORD(RUNNING, NUMBER(word[me]), 0);
+                    fresh[me] = 1;
+                    declined = 1
+                }
+#endif
+            :: atomic { word[me] != seen }
+            fi;
+            seen = 0
+        :: atomic { STATE(word[me]) == EVICTED && IS_WANTED }
+            line_enter();
+            restore()
+        :: atomic { STATE(word[me]) != ASKED && !(STATE(word[me]) == EVICTED && IS_WANTED) -> seen = word[me] }
+            atomic {
+                if
+                :: word[me] == seen -> asleep[me] = 1
+                :: else
+                fi;
+                seen = 0
+            }
+end_sleeps:
+            !asleep[me]
+        od
+    } unless { killed[me] || stopped[me] }
+}
+
+/* --- what happens to them -------------------------------------------------------------------------------------------------------- */
+
+/* The card has the memory of the dead back at some time after the death; that their rows are FREE only then is charge.pml's affair. */
+proctype killer()
+{
+    byte who;
+    do
+    :: deaths < DEATHS ->
+        atomic {
+            if
+            :: !killed[0] -> who = 0
+            :: !killed[1] -> who = 1
+#if N > 2
+            :: !killed[2] -> who = 2
+#endif
+            fi;
+            killed[who] = 1;
+            deaths++;
+            restore_byte = (restore_byte == who -> NOBODY : restore_byte)
+        }
+        real[who] = 0;
+        line_leave(who);
+        d_step { committed[who] = 0; in_flight[who] = 0; gone[who] = 1 }
+    :: break
+    od
+}
+
+proctype stopper()
+{
+    if
+    :: stopped[0] = 1
+    :: stopped[1] = 1
+#if N > 2
+    :: stopped[2] = 1
+#endif
+    :: skip
+    fi
+}
+
+proctype outsider()
+{
+    outside = 0
+}
+
+#ifdef ANY_TIME
+/* Turns pass, and begin again. */
+proctype clock()
+{
+end_clock:
+    do
+    :: d_step { ticket[0] != 0 -> passed[0] = !passed[0] }
+    :: d_step { ticket[1] != 0 -> passed[1] = !passed[1] }
+#if N > 2
+    :: d_step { ticket[2] != 0 -> passed[2] = !passed[2] }
+#endif
+    od
+}
+#endif
+
+#define BEGIN(p, bytes, out, takes)                                                                                    \
+    if                                                                                                                 \
+    :: out -> word[p] = WORD(EVICTED, 0, 0); evicted[p] = bytes; checkpointed[p] = 1; shut[p] = 1                      \
+    :: else -> committed[p] = bytes; real[p] = bytes                                                                   \
+    fi;                                                                                                                \
+    run thread(p, takes);                                                                                              \
+    run agent(p)
+
+init
+{
+    atomic {
+        BEGIN(0, M0, OUT0, A0);
+        BEGIN(1, M1, OUT1, A1);
+#if N > 2
+        BEGIN(2, M2, OUT2, A2);
+#endif
+#if DEATHS > 0
+        run killer();
+#endif
+#ifdef STOPS
+        run stopper();
+#endif
+#if OUTSIDE > 0
+        run outsider();
+#endif
+#ifdef ANY_TIME
+        run clock();
+#endif
+    }
+}
