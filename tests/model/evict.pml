@@ -26,7 +26,7 @@
 #define BUDGET 10
 #endif
 #ifndef CARD
-#define CARD BUDGET
+#define CARD (2 * BUDGET) /* a card that is full would hide what the budget should have refused */
 #endif
 #ifndef M0
 #define M0 6
@@ -68,6 +68,15 @@
 #define SLACK 0
 #endif
 
+#ifndef IDLE
+#define IDLE NOBODY
+#endif
+#ifdef FINE
+#define MARKS
+#define SLEEPS
+#define NUMBERS
+#endif
+
 #define NOBODY 7
 
 /* The word, as the ledger's: state, WANT, the number of the ask (here modulo 2) and who asked (row + 1). */
@@ -77,7 +86,11 @@
 #define EVICTED              3
 #define RESTORING            4
 #define WANT                 8
+#ifdef NUMBERS
 #define WORD(state, number, by) ((state) + 16 * ((number) & 1) + 32 * (by))
+#else
+#define WORD(state, number, by) (state)
+#endif
 #define STATE(word)          ((word) & 7)
 #define WANTS(word)          (((word) >> 3) & 1)
 #define NUMBER(word)         (((word) >> 4) & 1)
@@ -95,14 +108,26 @@ bit passed[N];  /* its turn has passed */
 bit shut[N];     /* the gate */
 bit reopened[N]; /* since the thread read that it is shut: the closed value counts closings, so a sleep on an older one ends at once */
 bit inside[N], buffered[N]; /* the thread's mark, as others see it; stored and not seen yet */
-bit in_driver[N], at_rest[N];
-bit fresh[N];    /* within its residency */
+bit in_driver[N];
+#ifdef RESIDENCY
+bit fresh[N], at_rest[N]; /* within its residency; its thread has nothing to do with it */
+#define BECOME_RESIDENT  fresh[me] = 1
+#define USE_RESIDENCY    fresh[me] = 0
+#define REST(value)      at_rest[me] = value
+#define IS_RESIDENT(p)   (fresh[p] && !at_rest[p] && !stopped[p])
+#else
+#define BECOME_RESIDENT  skip
+#define USE_RESIDENCY    skip
+#define REST(value)      skip
+#define IS_RESIDENT(p)   0
+#endif
 
 /* The card and the kernel. */
 byte real[N], outside = OUTSIDE;
 bit checkpointed[N], killed[N], stopped[N], gone[N]; /* gone: dead, and reaped */
 byte restore_byte = NOBODY;
 byte deaths;
+bit done[N]; /* the thread has ended its rounds */
 
 #if N == 2
 #define HELD      (committed[0] + committed[1])
@@ -174,13 +199,10 @@ inline line_leave(who)
 
 #ifdef BROKEN_OLDER_IS_VICTIM
 #define IS_SPARED(p) 0
+#define MAY_ASK      1
 #else
 #define IS_SPARED(p) IS_OLDER(p)
-#endif
-#ifdef ANY_TIME
-#define IS_RESIDENT(p) 0
-#else
-#define IS_RESIDENT(p) (fresh[p] && !at_rest[p] && !stopped[p])
+#define MAY_ASK      !IS_BEHIND
 #endif
 #define IS_VICTIM(p)                                                                                                   \
     ((p) != me && !gone[p] && STATE(word[p]) == RUNNING && committed[p] != 0 && !IS_SPARED(p) && !IS_RESIDENT(p) &&  \
@@ -201,6 +223,12 @@ inline line_leave(who)
 #define OUT_OF_PATIENCE stopped[victim]
 #endif
 
+#ifdef SLEEPS
+#define WAKE(p) asleep[p] = 0
+#else
+#define WAKE(p) skip
+#endif
+
 inline ask()
 {
     atomic {
@@ -210,18 +238,19 @@ inline ask()
 #if N > 2
         :: IS_VICTIM(2) -> victim = 2
 #endif
+        :: else
         fi
     }
     atomic {
         if
-        :: STATE(word[victim]) == RUNNING ->
+        :: victim != NOBODY && STATE(word[victim]) == RUNNING ->
             word[victim] = WORD(ASKED, NUMBER(word[victim]) + 1, me + 1);
             asked = word[victim]
         :: else -> victim = NOBODY
         fi
     }
     if
-    :: victim != NOBODY -> asleep[victim] = 0
+    :: victim != NOBODY -> WAKE(victim)
     :: else
     fi
 }
@@ -251,7 +280,7 @@ inline withdraw()
 }
 
 /* What the head may do while `bytes` do not fit: one of the ways out of a loop's choice each. */
-#define HEAD_ASKS(bytes)  victim == NOBODY && !IS_BEHIND && !FITS(bytes) && !ANY(WILL_LEAVE) && ANY(IS_VICTIM)
+#define HEAD_ASKS(bytes)  victim == NOBODY && MAY_ASK && !FITS(bytes) && !ANY(WILL_LEAVE) && ANY(IS_VICTIM)
 #define ASK_IS_OVER       victim != NOBODY && (gone[victim] || (word[victim] != asked && STATE(word[victim]) != EVICTING))
 
 /* --- the gate ---------------------------------------------------------------------------------------------------------------- */
@@ -261,12 +290,13 @@ inline withdraw()
 #else
 #define MEMBARRIER d_step { inside[me] = inside[me] | buffered[me]; buffered[me] = 0 }
 #endif
+#define STORE_MARK   atomic { if :: inside[me] = 1 :: buffered[me] = 1 fi }
 #ifdef BROKEN_NO_RECHECK
-#define MARK         skip
-#define PASSES       atomic { !shut[me] } atomic { if :: inside[me] = 1 :: buffered[me] = 1 fi } break
+#define BEFORE_LOAD  skip
+#define AFTER_LOAD   STORE_MARK
 #else
-#define MARK         atomic { if :: inside[me] = 1 :: buffered[me] = 1 fi }
-#define PASSES       atomic { !shut[me] } break
+#define BEFORE_LOAD  STORE_MARK
+#define AFTER_LOAD   skip
 #endif
 #ifdef BROKEN_GATE_WITHOUT_COUNT
 #define GATE_SLEEP   reopened[me] = !shut[me]
@@ -289,21 +319,32 @@ inline gate_leave()
     atomic { inside[me] = 0; buffered[me] = 0 }
 }
 
+inline gate_arrive()
+{
+    if
+    :: atomic { STATE(word[me]) >= EVICTING -> SET_WANT }
+        WAKE(me)
+    :: atomic { STATE(word[me]) < EVICTING }
+    fi;
+    GATE_SLEEP;
+    reopened[me]
+}
+
 inline gate_enter()
 {
     do
-    :: MARK;
+#ifdef MARKS
+    :: BEFORE_LOAD;
         if
-        :: PASSES
+        :: atomic { !shut[me] } AFTER_LOAD; break
         :: d_step { shut[me] -> inside[me] = 0; buffered[me] = 0; reopened[me] = 0 }
-            if
-            :: atomic { STATE(word[me]) >= EVICTING -> SET_WANT }
-                asleep[me] = 0
-            :: atomic { STATE(word[me]) < EVICTING }
-            fi;
-            GATE_SLEEP;
-            reopened[me]
+            gate_arrive()
         fi
+#else
+    :: d_step { !shut[me] -> inside[me] = 1 } break
+    :: d_step { shut[me] -> reopened[me] = 0 }
+        gate_arrive()
+#endif
     od
 }
 
@@ -317,7 +358,7 @@ inline gate_open()
 inline driver_call()
 {
     atomic { assert(!checkpointed[me]); in_driver[me] = 1 }
-    d_step { assert(!checkpointed[me]); in_driver[me] = 0; fresh[me] = 0 }
+    d_step { assert(!checkpointed[me]); in_driver[me] = 0; USE_RESIDENCY }
 }
 
 /* A grant is published as in flight before it is looked whether somebody is restoring, who looks the other way round: one of the two
@@ -367,30 +408,32 @@ inline allocate(bytes)
         line_enter();
         wanted[me] = bytes;
         gate_leave();
-        d_step { at_rest[me] = 1; shunned = 0 }
+        d_step { REST(1); shunned = 0 }
         do
-        :: atomic { !IS_BEHIND && FITS(bytes) && !IS_UNPROVEN(bytes) && !shut[me] -> at_rest[me] = 0 }
+        :: atomic { !IS_BEHIND && FITS(bytes) && !IS_UNPROVEN(bytes) && !shut[me] -> REST(0) }
             gate_enter();
             charge(bytes);
             if
             :: granted -> break
-            :: else -> gate_leave(); at_rest[me] = 1
+            :: else -> gate_leave(); REST(1)
             fi
-        :: atomic { shut[me] -> at_rest[me] = 0 }
+        :: atomic { shut[me] -> REST(0) }
             gate_enter(); /* sets WANT, and comes back when the agent has restored */
             gate_leave();
-            at_rest[me] = 1
+            REST(1)
         :: HEAD_ASKS(bytes) -> ask()
         :: d_step { ASK_IS_OVER -> victim = NOBODY; asked = 0 }
-        :: atomic { victim != NOBODY && OUT_OF_PATIENCE -> shunned = shunned | (1 << victim) }
+        :: atomic { victim != NOBODY && OUT_OF_PATIENCE -> shunned = shunned | (stopped[victim] << victim) }
             withdraw()
+#ifdef SLEEPS
         :: d_step { WAKES_ASKED(0) -> asleep[0] = 0 }
         :: d_step { WAKES_ASKED(1) -> asleep[1] = 0 }
 #if N > 2
         :: d_step { WAKES_ASKED(2) -> asleep[2] = 0 }
 #endif
+#endif
 #ifdef DEADLINES
-        :: at_rest[me] = 0; gate_enter(); break
+        :: REST(0); gate_enter(); break
 #endif
         od;
         line_leave(me);
@@ -416,7 +459,7 @@ inline allocate(bytes)
 inline release(bytes)
 {
     gate_enter();
-    atomic { assert(!checkpointed[me]); real[me] = real[me] - bytes; fresh[me] = 0 }
+    atomic { assert(!checkpointed[me]); real[me] = real[me] - bytes; USE_RESIDENCY }
     committed[me] = committed[me] - bytes;
     gate_leave()
 }
@@ -427,7 +470,7 @@ proctype thread(byte me; byte bytes)
     bit granted, charged;
     {
         do
-        :: round < ROUNDS ->
+        :: round < ROUNDS && me != IDLE ->
             gate_enter();
             driver_call();
             if
@@ -442,8 +485,13 @@ proctype thread(byte me; byte bytes)
             round++
         :: else -> break
         od;
-        atomic { at_rest[me] = 1; round = 0; shunned = 0 }
-    } unless { killed[me] || stopped[me] }
+        atomic { REST(1); done[me] = 1; round = 0; shunned = 0 }
+    } unless {
+        d_step {
+            killed[me] || stopped[me] ->
+            victim = NOBODY; asked = 0; shunned = 0; round = 0; room = 0; granted = 0; charged = 0
+        }
+    }
 }
 
 /* --- an agent ------------------------------------------------------------------------------------------------------------------ */
@@ -467,7 +515,7 @@ inline evict()
     if
     :: !quiet ->
         gate_open();
-        d_step { word[me] = WORD(RUNNING, NUMBER(word[me]), 0); UNWANT; fresh[me] = 1; quiet = 1; seen = 0 }
+        d_step { word[me] = WORD(RUNNING, NUMBER(word[me]), 0); UNWANT; BECOME_RESIDENT; quiet = 1; seen = 0 }
     :: quiet ->
 #ifdef BROKEN_CLEARED_BEFORE_CHECKPOINT
         d_step { evicted[me] = committed[me]; committed[me] = 0 }
@@ -479,8 +527,7 @@ inline evict()
         word[me] = MOVED(word[me], EVICTED); /* a compare-and-swap until it holds: WANT may have come */
 #endif
 #ifndef BROKEN_CLEARED_BEFORE_CHECKPOINT
-        evicted[me] = committed[me];
-        committed[me] = 0
+        d_step { evicted[me] = committed[me]; committed[me] = 0 }
 #endif
     fi
 }
@@ -494,7 +541,7 @@ inline evict()
 
 #ifdef BROKEN_CHARGE_AFTER_RESTORE
 #define CHARGE_BEFORE skip
-#define CHARGE_AFTER  committed[me] = committed[me] + need
+#define CHARGE_AFTER  d_step { committed[me] = committed[me] + need; in_flight[me] = in_flight[me] + need }
 #else
 #define CHARGE_BEFORE committed[me] = committed[me] + need; in_flight[me] = in_flight[me] + need
 #define CHARGE_AFTER  skip
@@ -513,6 +560,9 @@ inline evict()
 
 inline prove()
 {
+#if !defined(MARKS) && OUTSIDE == 0
+    d_step { proven = (FREE >= ALL_PROMISED + evicted[me] + SLACK) }
+#else
 #ifdef BROKEN_PROOF_SKIPPED
     proven = 1
 #else
@@ -522,6 +572,7 @@ inline prove()
 #else
     room = ALL_PROMISED;
     d_step { proven = (FREE >= room + evicted[me] + SLACK); room = 0 }
+#endif
 #endif
 #endif
 }
@@ -555,12 +606,14 @@ inline restore()
         fi
     :: HEAD_ASKS(NEED_ALL) -> ask()
     :: d_step { ASK_IS_OVER -> victim = NOBODY; asked = 0 }
-    :: atomic { victim != NOBODY && OUT_OF_PATIENCE -> shunned = shunned | (1 << victim) }
+    :: atomic { victim != NOBODY && OUT_OF_PATIENCE -> shunned = shunned | (stopped[victim] << victim) }
         withdraw()
+#ifdef SLEEPS
     :: d_step { WAKES_ASKED(0) -> asleep[0] = 0 }
     :: d_step { WAKES_ASKED(1) -> asleep[1] = 0 }
 #if N > 2
     :: d_step { WAKES_ASKED(2) -> asleep[2] = 0 }
+#endif
 #endif
     od;
     atomic { restore_byte = (restore_byte == me -> NOBODY : restore_byte); shunned = 0 }
@@ -569,7 +622,7 @@ inline restore()
     :: else
     fi;
     withdraw();
-    d_step { fresh[me] = 1; word[me] = WORD(RUNNING, NUMBER(word[me]), 0); UNWANT; seen = 0 }
+    d_step { BECOME_RESIDENT; word[me] = WORD(RUNNING, NUMBER(word[me]), 0); UNWANT; seen = 0 }
     gate_open()
 }
 
@@ -588,7 +641,7 @@ end_asleep:
             :: d_step {
                     word[me] == seen && !declined ->
                     word[me] = WORD(RUNNING, NUMBER(word[me]), 0);
-                    fresh[me] = 1;
+                    BECOME_RESIDENT;
                     declined = 1
                 }
 #endif
@@ -598,6 +651,7 @@ end_asleep:
         :: atomic { STATE(word[me]) == EVICTED && IS_WANTED }
             line_enter();
             restore()
+#ifdef SLEEPS
         :: atomic { STATE(word[me]) != ASKED && !(STATE(word[me]) == EVICTED && IS_WANTED) -> seen = word[me] }
             atomic {
                 if
@@ -608,8 +662,14 @@ end_asleep:
             }
 end_sleeps:
             !asleep[me]
+#endif
         od
-    } unless { killed[me] || stopped[me] }
+    } unless {
+        d_step {
+            killed[me] || stopped[me] ->
+            seen = 0; victim = NOBODY; asked = 0; shunned = 0; need = 0; room = 0; proven = 0; quiet = 1; declined = 0
+        }
+    }
 }
 
 /* --- what happens to them -------------------------------------------------------------------------------------------------------- */
@@ -634,22 +694,21 @@ proctype killer()
         }
         real[who] = 0;
         line_leave(who);
-        d_step { committed[who] = 0; in_flight[who] = 0; gone[who] = 1 }
+        d_step {
+            committed[who] = 0; in_flight[who] = 0; gone[who] = 1;
+            word[who] = 0; asleep[who] = 0; evicted[who] = 0; shut[who] = 0; reopened[who] = 0; inside[who] = 0;
+            buffered[who] = 0; in_driver[who] = 0; checkpointed[who] = 0 /* nobody looks at these any more */
+        }
     :: break
     od
 }
 
+#ifdef STOPS
 proctype stopper()
 {
-    if
-    :: stopped[0] = 1
-    :: stopped[1] = 1
-#if N > 2
-    :: stopped[2] = 1
-#endif
-    :: skip
-    fi
+    stopped[STOPS] = 1
 }
+#endif
 
 proctype outsider()
 {
@@ -657,19 +716,38 @@ proctype outsider()
 }
 
 #ifdef ANY_TIME
-/* Turns pass, and begin again. */
+/* A turn passes though its head could use it. */
 proctype clock()
 {
 end_clock:
     do
-    :: d_step { ticket[0] != 0 -> passed[0] = !passed[0] }
-    :: d_step { ticket[1] != 0 -> passed[1] = !passed[1] }
+    :: d_step { ticket[0] != 0 && !passed[0] -> passed[0] = 1 }
+    :: d_step { ticket[1] != 0 && !passed[1] -> passed[1] = 1 }
 #if N > 2
-    :: d_step { ticket[2] != 0 -> passed[2] = !passed[2] }
+    :: d_step { ticket[2] != 0 && !passed[2] -> passed[2] = 1 }
 #endif
     od
 }
 #endif
+
+/* Where nothing moves any more: who lives has ended, or the stopped hold what he lacks. */
+#define STUCK(p)     (stopped[p] && !killed[p] -> committed[p] : 0)
+#define ALL_OF(p)    (committed[p] + evicted[p] + wanted[p])
+#define IS_SERVED(p) (killed[p] || stopped[p] || done[p] || ALL_STUCK + ALL_OF(p) > BUDGET)
+#if N == 2
+#define ALL_STUCK    (STUCK(0) + STUCK(1))
+#else
+#define ALL_STUCK    (STUCK(0) + STUCK(1) + STUCK(2))
+#endif
+
+active proctype watcher()
+{
+    timeout;
+    assert(IS_SERVED(0) && IS_SERVED(1));
+#if N > 2
+    assert(IS_SERVED(2));
+#endif
+}
 
 #define BEGIN(p, bytes, out, takes)                                                                                    \
     if                                                                                                                 \
