@@ -4,19 +4,23 @@
  * thread or process can come between, and for each effect on the card. Checked by tests/model/check, which names the settings.
  *
  * A process is a program's thread and an agent. The thread does ROUNDS times: enter the gate, call the driver, allocate with waiting,
- * leave, free. Steps may be late by any time, a process may be killed (DEATHS) or stopped for ever (STOPS) between any two. Times:
- * a turn, a residency and a patience pass where what they wait for cannot come (a stopped process), and with ANY_TIME whenever they
- * like; without it a residency lasts for one step of the program, so that turns can be seen to end (the search for livelocks).
- * A sleep on `room` is left out: it is 20 ms at most, so who waits looks again whatever happens. Sleeps on the word of a process and at
- * the gate have no such limit, and are here as they are.
+ * leave, free. Any step may be late by any time; a process may be killed (DEATHS) or stopped for ever (STOPS) between any two. A turn and a
+ * patience pass where what they wait for cannot come, because it is stopped; with ANY_TIME whenever they like. A residency is no time at
+ * all; with RESIDENCY it lasts for one step of the program, without which nobody would ever get anything done.
+ * A sleep on `room` is left out: it is 20 ms at most, so who waits looks again whatever happens. Sleeps on the word of a process and
+ * at the gate have no limit, and are here as they are.
  *
  * What must hold: what is on the card never exceeds the budget; no restore meets a card without room for it, which would be fatal; no
- * thread is in the driver when its process is checkpointed, nor enters it; only who asked withdraws an ask; and nobody waits
- * for ever: neither asleep (an end state) nor in a circle (a cycle without progress; the rounds are finite, so every cycle is one).
+ * thread is in the driver when its process is checkpointed, nor enters it then; only who asked withdraws an ask; where nothing moves any
+ * more everybody has been served or refused (IS_SERVED); and there is no circle (a cycle without progress: rounds are finite, so every
+ * cycle that a fair scheduler could run for ever is one).
  *
  * Settings: N processes; BUDGET; CARD; M0, M1, M2: the bytes each holds; OUT0, OUT1, OUT2: it is evicted at first; A0, A1, A2: the bytes each
- * allocates in a round; DEADLINES: a waiting allocation may be refused at any time; DECLINES: an agent may decline what it is asked; OUTSIDE:
- * bytes of the card that somebody without a ledger holds and gives back at some time; SLACK: what a restore charges beyond the bytes.
+ * allocates in a round; IDLE: a process whose thread does nothing; DEADLINES: a waiting allocation may be refused at any time; DECLINES: an
+ * agent may decline once; OUTSIDE: bytes of the card that somebody without a ledger holds and may give back; SLACK: what a restore
+ * charges beyond the bytes; DIES: who is killed, else anybody; STOPS: who is stopped. MARKS, SLEEPS, NUMBERS (FINE: all three): the marks
+ * at the gate, the agent's sleep on the word, the number of an ask in single steps; else passing the gate is one step, an agent
+ * sees each change, and a word holds the state and WANT alone.
  * BROKEN_...: what must be found; one at a time.
  */
 #ifndef N
@@ -681,6 +685,9 @@ proctype killer()
     do
     :: deaths < DEATHS ->
         atomic {
+#ifdef DIES
+            who = DIES;
+#else
             if
             :: !killed[0] -> who = 0
             :: !killed[1] -> who = 1
@@ -688,6 +695,7 @@ proctype killer()
             :: !killed[2] -> who = 2
 #endif
             fi;
+#endif
             killed[who] = 1;
             deaths++;
             restore_byte = (restore_byte == who -> NOBODY : restore_byte)
