@@ -211,14 +211,21 @@ static uint64_t own_evicted(const struct account *account, unsigned device)
     return bytes;
 }
 
+/* What could be had of a device if all others were away. */
+static uint64_t readmission_most(const struct account *account, unsigned device)
+{
+    uint64_t reserves[LEDGER_SLOTS];
+    uint64_t budget = ledger_device_budget(account->ledger, account->device[device].index);
+    uint64_t others = ledger_reserves_read(account->ledger, account->row[0].claim.slot, reserves);
+    return budget > others ? budget - others : 0;
+}
+
 /* What is charged for a device: the footprint, but no more than could be had if all others were away. It was there once, so it
  * must be able to come back. */
 static uint64_t readmission_bytes(const struct account *account, unsigned device)
 {
-    uint64_t reserves[LEDGER_SLOTS], footprint = account->absence.footprint_bytes[device];
-    uint64_t budget = ledger_device_budget(account->ledger, account->device[device].index);
-    uint64_t others = ledger_reserves_read(account->ledger, account->row[0].claim.slot, reserves);
-    uint64_t most = budget > others ? budget - others : 0, evicted = own_evicted(account, device);
+    uint64_t footprint = account->absence.footprint_bytes[device];
+    uint64_t most = readmission_most(account, device), evicted = own_evicted(account, device);
     if (footprint < evicted) /* never less than the books hold */
         footprint = evicted;
     return footprint < most ? footprint : most;
@@ -298,7 +305,7 @@ static unsigned all_readmit(struct account *account, struct asked *asked, uint64
     for (unsigned i = 0; i < account->devices; i++) {
         bytes[i] = readmission_bytes(account, i);
         need[i] = bytes[i] + thread_bytes(account, i);
-        if (need[i] > ledger_device_budget(account->ledger, account->device[i].index))
+        if (need[i] > readmission_most(account, i)) /* nobody could ever give that */
             need[i] = bytes[i];
     }
     place_take(account, need, now);

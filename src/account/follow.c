@@ -136,15 +136,24 @@ void account_follow(struct account *account)
     futex_wake_all(&account->moves);
 }
 
+/* The ledger in use. It stays mapped for a second after it was left. */
+static struct ledger *ledger_now(struct account *account)
+{
+    biased_lock_take(&account->books);
+    struct ledger *ledger = account->ledger;
+    biased_lock_give(&account->books);
+    return ledger;
+}
+
 static void ledger_tick(struct account *account)
 {
     atomic_store(&account->ticked, 1);
-    if (ledger_is_current(account->ledger) == 0) {
+    if (ledger_is_current(ledger_now(account)) == 0) {
         claiming_take(account);
         account_follow(account);
         claiming_give(account);
     }
-    ledger_watch_prune(account->ledger); /* by the one thread that replaces it */
+    ledger_watch_prune(ledger_now(account)); /* by the one thread that replaces it */
 }
 
 void account_tick_ledger(void)

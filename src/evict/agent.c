@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -76,10 +77,15 @@ static void *agent_run(void *argument)
 {
     (void)argument;
     uint64_t due_ms = now_ms() + TICK_MS;
+    bool noted = false;
     for (;;) {
         if (!passage_follow(&passage)) {
             rest(TICK_MS);
             continue;
+        }
+        if (!noted) { /* who needs room need not wait for the first tick to know of this process */
+            account_evictable_note(passage.driver);
+            noted = true;
         }
         bool again;
         uint32_t word = passage_step(&passage, &again);

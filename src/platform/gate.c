@@ -145,7 +145,8 @@ static void mark_take(void)
 void gate_wait(void)
 {
     int before = errno;
-    while (atomic_load_explicit(&gate_shut, memory_order_acquire) != 0) {
+    uint32_t shut;
+    while ((shut = atomic_load_explicit(&gate_shut, memory_order_acquire)) != 0) {
         if (is_forked()) { /* by a bare system call: who closed it is not here */
             gate_open();
             break;
@@ -153,7 +154,7 @@ void gate_wait(void)
         void (*arrival)(void) = atomic_load_explicit(&on_arrival, memory_order_acquire);
         if (arrival != NULL)
             arrival();
-        (void)futex_wait(&gate_shut, 1, UINT32_MAX);
+        (void)futex_wait(&gate_shut, shut, UINT32_MAX); /* of this closing alone: of the next nobody was told yet */
     }
     errno = before;
 }
@@ -301,7 +302,9 @@ int gate_close(uint32_t timeout_ms)
         return -EDEADLK;
     if (gate_unevictable_reason() != NULL)
         return -EPERM;
-    atomic_store(&gate_shut, 1);
+    static uint32_t closings; /* one thread at a time; never 0 */
+    closings = closings == UINT32_MAX ? 1 : closings + 1;
+    atomic_store(&gate_shut, closings);
     result = threads_barrier();
     if (result == 0)
         result = close_wait(timeout_ms);

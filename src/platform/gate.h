@@ -34,8 +34,8 @@ struct gate_mark {
 };
 
 extern __thread struct gate_mark *gate_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
-extern _Atomic(uint32_t) gate_shut
-    __attribute__((visibility("hidden"))); /* 1: closed; a futex; thunk_entry.S reads it too */
+extern _Atomic(uint32_t) gate_shut __attribute__((
+    visibility("hidden"))); /* not 0: closed, for the so manieth time; a futex; thunk_entry.S reads it too */
 
 bool gate_enter_slowly(uintptr_t stack); /* call gate_enter */
 void gate_wait(void);                    /* call gate_pass: sleeps while the gate is shut */

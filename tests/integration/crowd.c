@@ -103,7 +103,8 @@ void member_start(struct crowd *crowd, unsigned place, uint64_t seed)
     assert_int_equal(member->pid, 0);
     told->order = RUNNER_GO;
     told->state = RUNNER_STARTING;
-    told->steps = told->rounds = told->pid = 0;
+    told->pid = 0;
+    told->steps = told->rounds = 0;
     fflush(NULL);
     pid_t child = fork();
     assert_true(child >= 0);

@@ -116,11 +116,14 @@ static void stranded_program_says_so_once(void **state)
     stage_await_empty(stage);
 }
 
-/* Terms that were changed under way, and those of a plan that the program was never told, are not lost with the file. */
+/* Terms that were changed under way, and those of a plan that the program was never told, are not lost with the file; nor that
+ * somebody set some to nothing or the default. */
 static void terms_move(void **state)
 {
     struct stage *stage = *state;
-    struct client a;
+    struct client a, plain;
+    struct slot_terms nothing = {
+        .has_limit = true, .limit_bytes = LEDGER_NO_LIMIT, .has_reserve = true, .has_priority = true, .priority = 50};
     struct ledger_fault fault;
     struct slot_terms terms = {.has_limit = true,
                                .limit_bytes = 3 * GIB,
@@ -133,8 +136,18 @@ static void terms_move(void **state)
     int slot = ledger_slot_find(stage_ledger(stage), "a");
     assert_true(slot >= 0);
     assert_int_equal(ledger_slot_change(stage_ledger(stage), (unsigned)slot, &terms, &fault), 0);
+    client_start(stage, &plain, &(struct client_terms){.slot = "plain"});
+    client_expect(&plain, "ok", "init");
+    slot = ledger_slot_find(stage_ledger(stage), "plain");
+    assert_int_equal(ledger_slot_change(stage_ledger(stage), (unsigned)slot, &nothing, &fault), 0);
     ledger_unlink(stage);
-    used_await(stage, CONTEXT_BYTES);
+    used_await(stage, 2 * CONTEXT_BYTES);
+    slot = ledger_slot_find(stage_ledger(stage), "plain");
+    assert_true(slot >= 0);
+    ledger_slot_terms(stage_ledger(stage), (unsigned)slot, &nothing);
+    assert_true(nothing.has_limit && nothing.limit_bytes == LEDGER_NO_LIMIT && nothing.has_reserve &&
+                nothing.has_priority);
+    client_end(&plain, 0);
     slot = ledger_slot_find(stage_ledger(stage), "a");
     assert_true(slot >= 0);
     ledger_slot_terms(stage_ledger(stage), (unsigned)slot, &terms);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -463,6 +464,39 @@ static void what_is_unevictable_is_never_closed_again(void **state)
     assert_false(gate_is_closed());
 }
 
+/* Late between saying that it wants to come back and falling asleep: meanwhile the gate was opened and closed again. */
+static void arrival_between_closings(void)
+{
+    if (atomic_fetch_add(&arrivals, 1) == 0) {
+        gate_open();
+        if (gate_close(PATIENCE_MS) != 0)
+            abort();
+    } else
+        gate_open();
+}
+
+static void *pass_once(void *argument)
+{
+    (void)argument;
+    if (!gate_enter())
+        abort();
+    gate_leave();
+    return NULL;
+}
+
+static void of_each_closing_it_is_told_anew(void **state)
+{
+    (void)state;
+    struct timespec deadline;
+    gate_set_arrival(arrival_between_closings);
+    assert_int_equal(gate_close(PATIENCE_MS), 0);
+    pthread_t thread = thread_begin(pass_once, NULL);
+    (void)clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += 60; /* else it slept through the second closing, of which nobody was told */
+    assert_int_equal(pthread_timedjoin_np(thread, NULL, &deadline), 0);
+    assert_int_equal(atomic_load(&arrivals), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -479,6 +513,7 @@ int main(void)
         cmocka_unit_test_setup(a_forked_child_has_an_open_gate, set_up),
         cmocka_unit_test_setup(so_has_one_made_by_the_bare_system_call, set_up),
         cmocka_unit_test_setup(what_is_safe_waits_too, set_up),
+        cmocka_unit_test_setup(of_each_closing_it_is_told_anew, set_up),
         cmocka_unit_test_setup(a_sweep_tells_of_passes_since_the_last, set_up),
         cmocka_unit_test_setup(what_is_unevictable_is_never_closed_again, set_up),
     };
