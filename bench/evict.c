@@ -35,7 +35,7 @@ enum {
     RESTORE_MS = 40,
     RESIDENCY_MS = 700, /* longer than anybody is left alone for after coming back */
     IDLE_PROCESSES = 13,
-    SETTLE_MS = 15000, /* at first the books look what the driver loads by itself, and then more and more rarely */
+    SETTLE_MS = 24000, /* at first the books look what the driver loads by itself, and then more and more rarely */
     IDLE_MS = 5000,
     RUNS_MOST = 16,
 };
