@@ -19,6 +19,7 @@
 
 enum {
     SLEEP_MS = 20,         /* a wake can be missed by who is just falling asleep: then this is what it costs */
+    STANDING_MS = 10,      /* an agent that runs begins within less */
     REAP_EVERY_MS = 100,   /* who died without a look holds its bytes still */
     AGAIN_WITHIN_MS = 1000 /* frameworks ask two or three times for what they were just refused */
 };
@@ -59,6 +60,18 @@ void victims_spare(struct account *account, struct asked *asked)
     asked->count = 0;
 }
 
+/* An ask of somebody who died before he woke whom he asked would stand until that one looks by himself. */
+static void standing_wake(struct account *account, const struct policy_question *question)
+{
+    uint32_t word;
+    for (unsigned i = 0; i < question->count; i++) {
+        const struct ledger_resident *resident = &question->residents[i];
+        if (process_word_state(resident->word) == LEDGER_PROCESS_ASKED && resident->state_ms >= STANDING_MS &&
+            resident->row == resident->leader)
+            (void)ledger_process_ask(account->ledger, resident->leader, own_leader(account), &word);
+    }
+}
+
 uint64_t victims_ask(struct account *account, const struct wish *wish, struct asked *asked)
 {
     uint64_t reserves[LEDGER_SLOTS];
@@ -76,6 +89,7 @@ uint64_t victims_ask(struct account *account, const struct wish *wish, struct as
     };
     policy_choose(&question, &answer);
     asked_prune(account, asked);
+    standing_wake(account, &question);
     for (unsigned i = 0; answer.verdict == POLICY_ASK && i < answer.count && asked->count < ASKED_MOST; i++) {
         uint32_t word;
         if (ledger_process_ask(account->ledger, answer.victims[i].row, own_leader(account), &word) != 0)

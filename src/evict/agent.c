@@ -15,10 +15,16 @@
 #include "platform/log.h"
 #include "platform/thread.h"
 
-enum { TICK_MS = 1000 };
+enum {
+    TICK_MS = 1000,
+    QUIET_TICK_MS =
+        4000, /* where nothing happens: a look costs some 140 us, most of it the wake, and thirteen may idle beside each other */
+    QUIET_AFTER = 3, /* ticks */
+};
 
 static _Atomic(int) owner_pid; /* a forked child has no thread, and finds its parent's id here */
 static struct passage passage;
+static unsigned quiet_ticks; /* in a row, that found the gate not used */
 
 static uint64_t now_ms(void)
 {
@@ -64,13 +70,18 @@ static void end_register(void)
 static void tick(void)
 {
     if (passage.out || passage_is_ended()) {
+        quiet_ticks++;
         account_tick_ledger();
         return;
     }
     account_tick();
-    if (gate_sweep())
-        ledger_referenced_note(passage.ledger, passage.row, now_ms());
+    quiet_ticks = passage_sweep(&passage) ? 0 : quiet_ticks + 1;
     account_evictable_note(passage.driver);
+}
+
+static uint64_t due_next_ms(void)
+{
+    return now_ms() + (quiet_ticks < QUIET_AFTER ? TICK_MS : QUIET_TICK_MS);
 }
 
 static void *agent_run(void *argument)
@@ -96,7 +107,7 @@ static void *agent_run(void *argument)
         if (now_ms() < due_ms)
             continue;
         tick();
-        due_ms = now_ms() + TICK_MS;
+        due_ms = due_next_ms();
     }
     return NULL;
 }
@@ -107,6 +118,7 @@ void agent_start(void)
     const struct driver *driver = driver_bound();
     if (driver != NULL && seen != own && atomic_compare_exchange_strong(&owner_pid, &seen, own)) {
         passage_reset();
+        quiet_ticks = 0;
         (void)passage_begin(&passage, driver, &mechanism_checkpoint);
         gate_set_arrival(passage_arrival);
         (void)atexit(agent_end);

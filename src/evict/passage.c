@@ -13,9 +13,10 @@
 #include "platform/size.h"
 
 enum {
-    QUIET_MS = 200,          /* for the threads inside the driver to come out */
-    LINE_MS = 500,           /* in line at a time, between looks at everything else */
-    PROOF_MS = 1000,         /* for the card to have the room that the books say it has */
+    QUIET_MS = 200,  /* for the threads inside the driver to come out */
+    LINE_MS = 500,   /* in line at a time, between looks at everything else */
+    PROOF_MS = 1000, /* for the card to have the room that the books say it has */
+    SWEEP_IS_FRESH_MS = 1500,
     LATE_ASK_MS = 10000,     /* a clock that was set says nothing of when one was asked */
     END_PATIENCE_MS = 30000, /* measured: a checkpoint of 13 GiB takes 5.6 s */
 };
@@ -234,8 +235,29 @@ static uint64_t asked_ns(const struct passage *passage)
     return clock_ns(CLOCK_MONOTONIC) - (ago_ns < LATE_ASK_MS * 1000000ULL ? ago_ns : 0);
 }
 
+bool passage_sweep(struct passage *passage)
+{
+    passage->swept_ms = now_ms();
+    bool used = gate_sweep();
+    if (used)
+        ledger_referenced_note(passage->ledger, passage->row, passage->swept_ms);
+    return used;
+}
+
+/* Who is quiet is looked at seldom, so that the row may say of one who has just begun to work that he idles. Then whoever asked chooses
+ * again, knowing better; and if it is this one again, the look is fresh. An operator means what he asks. */
+static bool is_chosen_wrongly(struct passage *passage, uint32_t *word)
+{
+    if (process_word_asker(*word) == LEDGER_ROWS || now_ms() - passage->swept_ms < SWEEP_IS_FRESH_MS ||
+        !passage_sweep(passage))
+        return false;
+    return ledger_process_move(passage->ledger, passage->row, word, LEDGER_PROCESS_RUNNING, false);
+}
+
 static void go_out(struct passage *passage, uint32_t *word)
 {
+    if (is_chosen_wrongly(passage, word))
+        return;
     uint64_t since_ns = asked_ns(passage);
     struct refusal refusal = {
         .why = LEDGER_WHY_UNEVICTABLE,

@@ -19,6 +19,7 @@ struct passage {
     bool out;             /* off the card */
     uint64_t wanted_ns;   /* since when it is wanted back, CLOCK_MONOTONIC; 0: it is not */
     uint64_t image_bytes; /* what it had on the card */
+    uint64_t swept_ms;    /* when the gate was last asked whether it was used */
     unsigned evictions, unproven;
 };
 
@@ -30,6 +31,9 @@ bool passage_follow(struct passage *passage);
 
 /* Does what the word asks, and returns the word then; a bounded time. *again: it asks for more. */
 uint32_t passage_step(struct passage *passage, bool *again);
+
+/* Whether the gate was used since the last time; notes it in the row. */
+bool passage_sweep(struct passage *passage);
 
 /* For gate_set_arrival. */
 void passage_arrival(void);

@@ -74,6 +74,9 @@ int ledger_process_ask(struct ledger *ledger, unsigned row, unsigned asker, uint
         *word = asked;
         return 0;
     }
+    /* Who asked may have died before he woke the agent (tests/model/evict.pml). */
+    if (process_word_state(seen) == LEDGER_PROCESS_ASKED)
+        futex_wake_all(word_at(ledger, row));
     *word = seen;
     return -EBUSY;
 }
@@ -95,8 +98,10 @@ bool ledger_process_want(struct ledger *ledger, unsigned row)
         enum ledger_process_state state = process_word_state(seen);
         if (state != LEDGER_PROCESS_EVICTING && state != LEDGER_PROCESS_EVICTED && state != LEDGER_PROCESS_RESTORING)
             return false;
-        if (process_word_wants(seen))
+        if (process_word_wants(seen)) {
+            futex_wake_all(word_at(ledger, row)); /* who set it may have died before he woke the agent */
             return true;
+        }
         if (atomic_compare_exchange_strong(word_at(ledger, row), &seen, seen | LEDGER_PROCESS_WANT)) {
             futex_wake_all(word_at(ledger, row));
             return true;
@@ -117,6 +122,9 @@ bool ledger_process_move(struct ledger *ledger, unsigned row, uint32_t *word, en
     since_note(ledger, row);
     TESTPOINT("process.moved");
     futex_wake_all(word_at(ledger, row));
+    if (state == LEDGER_PROCESS_RUNNING) /* who asked has to ask another */
+        for (unsigned device = 0; device < LEDGER_DEVICES; device++)
+            room_touch(ledger, device);
     return true;
 }
 

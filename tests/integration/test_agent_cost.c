@@ -52,7 +52,7 @@ static void sleeping_agents_cost_next_to_nothing(void **state)
         snprintf(slot, sizeof(slot), "slot-%u", i);
         (void)client_ready(stage, &clients[i], (struct client_terms){.slot = slot});
     }
-    nanosleep(&(struct timespec){.tv_sec = 3}, NULL); /* what follows an allocation has been looked at */
+    nanosleep(&(struct timespec){.tv_sec = 6}, NULL); /* what follows an allocation has been looked at */
     for (unsigned i = 0; i < AGENTS; i++)
         before += agent_ns(clients[i].pid);
     nanosleep(&(struct timespec){.tv_sec = SECONDS}, NULL);
