@@ -61,7 +61,8 @@ void crowd_close(struct crowd *crowd)
             kill(crowd->members[place].pid, SIGKILL);
             waitpid(crowd->members[place].pid, NULL, 0);
         }
-    munmap(crowd->board, sizeof(*crowd->board));
+    if (crowd->board)
+        munmap(crowd->board, sizeof(*crowd->board));
 }
 
 static _Noreturn void member_become(const struct crowd *crowd, unsigned place, uint64_t seed)

@@ -132,9 +132,17 @@ static void chaos_show(const struct chaos *chaos, unsigned deeds)
                       chaos->aimed[doing]);
 }
 
+static struct chaos chaos;
+
+/* Also after a failure: whoever is left would make the directory again that is being removed. */
+static int chaos_teardown(void **state)
+{
+    crowd_close(&chaos.crowd);
+    return stage_teardown(state);
+}
+
 static void kills_and_stops_in_every_state_hold_nobody_up(void **state)
 {
-    static struct chaos chaos;
     const char *seed_text = getenv("SEED"), *kills_text = getenv("KILLS");
     unsigned long seed = seed_text ? strtoul(seed_text, NULL, 10) : (unsigned long)crowd_now_ms() % 1000000;
     unsigned kills = kills_text ? (unsigned)strtoul(kills_text, NULL, 10) : 60;
@@ -161,13 +169,12 @@ static void kills_and_stops_in_every_state_hold_nobody_up(void **state)
     for (int doing = 0; doing < DOING_LOST && kills >= ALL_HIT_FROM_KILLS; doing++)
         if (chaos.killed[doing] == 0 || chaos.stopped[doing] == 0)
             fail_msg("nobody was killed, or nobody stopped, while %s", crowd_doing_name((enum crowd_doing)doing));
-    crowd_close(&chaos.crowd);
 }
 
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(kills_and_stops_in_every_state_hold_nobody_up, stage_setup, stage_teardown),
+        cmocka_unit_test_setup_teardown(kills_and_stops_in_every_state_hold_nobody_up, stage_setup, chaos_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
