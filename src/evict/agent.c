@@ -100,7 +100,6 @@ static void *agent_run(void *argument)
         }
         bool again;
         uint32_t word = passage_step(&passage, &again);
-        end_register();
         uint64_t seen_ms = now_ms();
         if (!again && seen_ms < due_ms)
             (void)ledger_process_sleep(passage.ledger, passage.row, word, (uint32_t)(due_ms - seen_ms));
@@ -120,6 +119,7 @@ void agent_start(void)
         passage_reset();
         quiet_ticks = 0;
         (void)passage_begin(&passage, driver, &mechanism_checkpoint);
+        passage.on_out = end_register;
         gate_set_arrival(passage_arrival);
         (void)atexit(agent_end);
         int result = thread_begin("cubudget", agent_run, NULL, NULL);

@@ -287,6 +287,8 @@ static void go_out(struct passage *passage, uint32_t *word)
     passage->evictions++;
     passage->unproven = 0;
     atomic_store(&is_out, true);
+    if (passage->on_out != NULL)
+        passage->on_out();
     move(passage, word, LEDGER_PROCESS_EVICTED, true);
     moving_end();
     tell(passage, LEDGER_EVENT_EVICT, LEDGER_WHY_NONE, *word, since_ns);

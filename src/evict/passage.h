@@ -21,6 +21,7 @@ struct passage {
     uint64_t image_bytes; /* what it had on the card */
     uint64_t swept_ms;    /* when the gate was last asked whether it was used */
     unsigned evictions, unproven;
+    void (*on_out)(void); /* called when it is out, before anybody is told; NULL: nobody */
 };
 
 /* Before the first step, on the agent's thread or before it is there. NULL, or why this process can never be moved. */
