@@ -47,8 +47,9 @@ bool account_is_attached(void);
 
 /* What is done about once a second, by the thread of src/evict: where the ledger's file is gone or is another one, the
  * process's charges move to the file that is there now, or to a new one of the same budget, and a line says so; and the row
- * notes when it was last at work, which would cost each allocation a look at the clock. */
-void account_tick(void);
+ * notes when it was last at work, which would cost each allocation a look at the clock. `quiet`: nobody has called the driver for some
+ * seconds, so it has taken nothing by itself either, and NVML is not asked. */
+void account_tick(bool quiet);
 
 /* The part of it that asks neither the driver nor NVML, which the other does as well: for a process that is off the card. */
 void account_tick_ledger(void);

@@ -165,7 +165,7 @@ void account_tick_ledger(void)
     errno = before;
 }
 
-void account_tick(void)
+void account_tick(bool quiet)
 {
     struct account *account = account_get();
     int before = errno;
@@ -175,7 +175,8 @@ void account_tick(void)
     const struct driver *driver = driver_bound();
     if (driver != NULL && pools_hold()) /* what came free at no call that we know of, or where no call comes any more */
         pools_correct(driver);
-    implicit_follow(account);
+    if (!quiet) /* the driver takes nothing by itself where nobody calls it */
+        implicit_follow(account);
     biased_lock_take(&account->books);
     handles_look(account);
     for (unsigned i = 0; i < account->rows; i++)

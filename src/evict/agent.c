@@ -74,7 +74,7 @@ static void tick(void)
         account_tick_ledger();
         return;
     }
-    account_tick();
+    account_tick(quiet_ticks >= QUIET_AFTER);
     quiet_ticks = passage_sweep(&passage) ? 0 : quiet_ticks + 1;
     account_evictable_note(passage.driver);
 }

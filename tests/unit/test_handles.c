@@ -375,11 +375,11 @@ static void open_descriptor_keeps_it_charged(void **state)
     release(H);
     assert_int_equal(used(), 5 * GIB);
     close(shareable.descriptor);
-    account_tick();
+    account_tick(false);
     assert_int_equal(used(), 5 * GIB);
     import_as(OTHER, &second);
     close(second.descriptor);
-    account_tick();
+    account_tick(false);
     assert_int_equal(used(), 5 * GIB);
     release(OTHER);
     assert_int_equal(used(), 0);
@@ -408,7 +408,7 @@ static void number_of_a_descriptor_comes_again(void **state)
     assert_int_equal(used(), 3 * BLOCK);
     int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
     assert_int_equal(dup2(zero, shareable.descriptor), shareable.descriptor);
-    account_tick();
+    account_tick(false);
     assert_int_equal(used(), 0);
     import_as(THIRD, &shareable);
     close(zero);
