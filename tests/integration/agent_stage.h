@@ -28,16 +28,21 @@ static inline uint64_t stage_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
-/* The first row of a client's process, which is the one of its pid. */
+/* The first row of a client's process, which is the one of its pid, once it is there. */
 static inline unsigned row_of(struct stage *stage, const struct client *client)
 {
-    struct snapshot snapshot;
     unsigned row = LEDGER_ROWS;
-    stage_snapshot(stage, &snapshot);
-    for (unsigned i = 0; i < snapshot.process_count; i++)
-        if (snapshot.processes[i].pid == (uint32_t)client->pid && snapshot.processes[i].row < row)
-            row = snapshot.processes[i].row;
-    snapshot_free(&snapshot);
+    for (uint64_t until_ns = stage_now_ns() + AGENT_PATIENCE_MS * 1000000ULL;
+         row == LEDGER_ROWS && stage_now_ns() < until_ns;) {
+        struct snapshot snapshot;
+        stage_snapshot(stage, &snapshot);
+        for (unsigned i = 0; i < snapshot.process_count; i++)
+            if (snapshot.processes[i].pid == (uint32_t)client->pid && snapshot.processes[i].row < row)
+                row = snapshot.processes[i].row;
+        snapshot_free(&snapshot);
+        if (row == LEDGER_ROWS)
+            nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+    }
     assert_true(row < LEDGER_ROWS);
     return row;
 }

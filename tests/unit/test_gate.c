@@ -330,11 +330,12 @@ static void a_thread_that_ends_inside_is_not_inside(void **state)
     thread_end(thread_begin(end_inside, NULL));
     assert_int_equal(gate_close(SHORT_MS), 0);
     gate_open();
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, end_inside, (void *)1), 0);
-    thread_end(thread);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    /* The next thread on its stack finds its thread-specific data, which a sanitizer does not stand. */
+    thread_end(thread_begin(end_inside, (void *)1));
     assert_int_equal(gate_close(PATIENCE_MS), 0);
     gate_open();
+#endif
 }
 
 static pthread_key_t late;
