@@ -233,10 +233,15 @@ bool admit(struct account *account, unsigned purse, uint64_t bytes)
     return true;
 }
 
-bool admit_at_once(struct account *account, unsigned purse, uint64_t bytes)
+enum ledger_verdict admit_look(struct account *account, unsigned purse, uint64_t bytes)
 {
     struct ledger_bid bid = {.bytes = bytes, .ticket = LEDGER_NO_TICKET, .line_ticket = LEDGER_NO_TICKET};
     enum ledger_verdict verdict = bid_look(account, purse, &bid, NULL);
     bid_drop(account, purse, &bid);
-    return verdict == LEDGER_FITS;
+    return verdict;
+}
+
+bool admit_at_once(struct account *account, unsigned purse, uint64_t bytes)
+{
+    return admit_look(account, purse, bytes) == LEDGER_FITS;
 }

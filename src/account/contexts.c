@@ -41,13 +41,13 @@ static void context_remember(struct account *account, struct account_device *dev
 }
 
 /* Before its first context NVML does not list a process, which then holds nothing. */
-static void reading_begin(struct account *account, const struct account_device *device, struct context_charge *context)
+static void reading_begin(struct account *account, const struct account_device *device, struct context_charge *context,
+                          uint64_t charged_bytes)
 {
     struct drift *reading = &context->reading;
     context->before = overhead_read(device);
-    drift_begin(account, account_number(account, device), reading);
-    reading->own_changes =
-        1; /* the charge: what a context costs is told to others, so nobody else's change may be in it */
+    drift_begin_charged(account, account_number(account, device), charged_bytes, reading);
+    reading->own_changes = 0; /* what a context costs is told to others, so nobody's change may be in it */
     if (reading->state == DRIFT_UNKNOWN && context->before.own_bytes == 0 && reading->committed_bytes == 0) {
         reading->own_bytes = 0;
         reading->state = DRIFT_CLEAN;
@@ -74,6 +74,27 @@ static void making_take(struct account *account)
     }
 }
 
+/* Waits for room without `making`: other threads use the contexts there are meanwhile, and end some. False: refused. Else
+ * `making` is held again, and the charge stands unless somebody else made the context. */
+static bool context_wait(const struct driver *driver, struct account *account, bool primary,
+                         struct context_charge *context)
+{
+    brief_lock_give(&account->making);
+    context->locked = false;
+    biased_lock_take(&account->books);
+    context->counts = admit(account, context->charge.purse, context->charge.bytes);
+    biased_lock_give(&account->books);
+    if (!context->counts)
+        return false;
+    making_take(account);
+    context->locked = true;
+    if (primary && primary_is_active(driver, context->ordinal)) {
+        context->counts = false;
+        account_abandon(&context->charge);
+    }
+    return true;
+}
+
 bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, struct context_charge *context)
 {
     struct account *account = account_get();
@@ -85,18 +106,19 @@ bool context_begin(const struct driver *driver, CUdevice ordinal, bool primary, 
     context->locked = true;
     if (primary && primary_is_active(driver, ordinal))
         return true;
-    reading_begin(account, device, context);
     biased_lock_take(&account->books);
-    uint64_t bytes = overhead_predict(account, device);
-    unsigned purse = purse_here(account, account_number(account, device));
-    context->counts = admit(account, purse, bytes);
+    context->charge = (struct charge){
+        .purse = purse_here(account, account_number(account, device)),
+        .kind = LEDGER_KIND_CONTEXT,
+        .bytes = overhead_predict(account, device),
+    };
+    context->counts = admit_at_once(account, context->charge.purse, context->charge.bytes);
     biased_lock_give(&account->books);
-    context->charge = (struct charge){.purse = purse, .kind = LEDGER_KIND_CONTEXT, .bytes = bytes};
-    if (!context->counts) {
-        reading_abandon(account, context);
-        brief_lock_give(&account->making);
+    if (!context->counts && !context_wait(driver, account, primary, context))
         return false;
-    }
+    if (!context->counts)
+        return true;
+    reading_begin(account, device, context, context->charge.bytes);
     TESTPOINT("context.charged");
     return true;
 }

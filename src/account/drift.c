@@ -55,12 +55,18 @@ void drift_look(struct account *account, unsigned device, struct drift *now)
 
 void drift_begin(struct account *account, unsigned device, struct drift *before)
 {
+    drift_begin_charged(account, device, 0, before);
+}
+
+void drift_begin_charged(struct account *account, unsigned device, uint64_t charged_bytes, struct drift *before)
+{
     before->own_changes = DRIFT_ANY_CHANGES;
     biased_lock_take(&account->books);
     bool alone = account->measuring++ == 0;
     before->measurement = ++account->measurements;
     biased_lock_give(&account->books);
-    drift_read(account, device, 0, before);
+    drift_read(account, device, charged_bytes, before);
+    before->committed_bytes -= charged_bytes; /* as it was without it */
     if (before->committed_bytes != 0) /* before a process holds anything, none of its frees can spoil a reading */
         atomic_store(&account->measured, true);
     if (!alone && before->state == DRIFT_CLEAN)

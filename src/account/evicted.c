@@ -71,20 +71,19 @@ static bool is_pinned(struct account *account)
     return false;
 }
 
-/* Whether NVML tells of each device's memory: asked once, while it answers. */
+/* Whether NVML tells of each device's memory: asked until it does. */
 static bool room_can_be_proven(const struct account *account)
 {
-    static _Atomic(int) known; /* 1 yes, -1 no */
-    if (atomic_load(&known) == 0) {
-        int answer = 1;
-        for (unsigned i = 0; i < account->devices; i++) {
-            uint64_t bytes;
-            if (nvml_used_bytes(&account->device[i].uuid, &bytes) != 0)
-                answer = -1;
-        }
-        atomic_store(&known, answer);
+    static _Atomic(bool) known;
+    if (atomic_load(&known))
+        return true;
+    for (unsigned i = 0; i < account->devices; i++) {
+        uint64_t bytes;
+        if (nvml_used_bytes(&account->device[i].uuid, &bytes) != 0)
+            return false;
     }
-    return atomic_load(&known) == 1;
+    atomic_store(&known, account->devices != 0);
+    return account->devices != 0;
 }
 
 const char *account_unevictable(const struct driver *driver)
@@ -211,6 +210,14 @@ static uint64_t own_evicted(const struct account *account, unsigned device)
     return bytes;
 }
 
+/* What has to be free on a device: never less than what the books moved there. */
+static uint64_t footprint_away(const struct account *account, unsigned device)
+{
+    uint64_t evicted = own_evicted(account, device), footprint = account->absence.footprint_bytes[device];
+    uint64_t least = evicted == 0 ? 0 : evicted + MARGIN_BYTES;
+    return footprint > least ? footprint : least;
+}
+
 /* What could be had of a device if all others were away. */
 static uint64_t readmission_most(const struct account *account, unsigned device)
 {
@@ -224,10 +231,7 @@ static uint64_t readmission_most(const struct account *account, unsigned device)
  * must be able to come back. */
 static uint64_t readmission_bytes(const struct account *account, unsigned device)
 {
-    uint64_t footprint = account->absence.footprint_bytes[device];
-    uint64_t most = readmission_most(account, device), evicted = own_evicted(account, device);
-    if (footprint < evicted) /* never less than the books hold */
-        footprint = evicted;
+    uint64_t footprint = footprint_away(account, device), most = readmission_most(account, device);
     return footprint < most ? footprint : most;
 }
 
@@ -251,6 +255,8 @@ static void place_take(struct account *account, const uint64_t need[LEDGER_DEVIC
         place.wanted_bytes[account->device[i].index] = need[i];
     ledger_line_enter(account->ledger, own_leader(account), &place);
     absence->ticket = place.ticket;
+    if (account->in_line.taken)
+        account->in_line.ticket = place.ticket;
 }
 
 static void charges_give(struct account *account)
@@ -327,13 +333,17 @@ int account_readmit(uint32_t patience_ms)
         return -ESTALE;
     for (uint64_t started = now_ms();;) {
         uint64_t now = now_ms();
+        uint32_t seen[LEDGER_DEVICES];
         biased_lock_take(&account->books);
+        for (unsigned i = 0; i < account->devices; i++) /* before the look: what comes free after it wakes */
+            seen[i] = ledger_room_seen(account->ledger, account->device[i].index);
         unsigned lacking = all_readmit(account, &asked, now);
         bool done = lacking == LEDGER_DEVICES;
         if (done || now - started >= patience_ms)
             victims_spare(account, &asked);
+        if (done) /* others are not to stand behind it while it moves; its ticket is kept */
+            ledger_line_leave(account->ledger, own_leader(account));
         unsigned index = done ? 0 : account->device[lacking].index;
-        uint32_t seen = ledger_room_seen(account->ledger, index);
         biased_lock_give(&account->books);
         if (done)
             return 0;
@@ -341,7 +351,7 @@ int account_readmit(uint32_t patience_ms)
             return -EAGAIN;
         (void)ledger_reap(account->ledger);
         TESTPOINT("readmit.sleeps");
-        ledger_room_sleep(account->ledger, index, seen, SLEEP_MS);
+        ledger_room_sleep(account->ledger, index, seen[lacking], SLEEP_MS);
     }
 }
 
@@ -362,7 +372,7 @@ bool account_proof(unsigned number, CUuuid *uuid, unsigned *index, uint64_t *byt
         return false;
     *uuid = account->device[number].uuid;
     *index = account->device[number].index;
-    uint64_t footprint = account->absence.footprint_bytes[number];
+    uint64_t footprint = footprint_away(account, number);
     *bytes = footprint == 0 ? 0 : footprint + ledger_promised(account->ledger, *index, own_leader(account));
     return true;
 }

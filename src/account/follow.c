@@ -72,7 +72,7 @@ static bool charges_move(struct account *account, const struct opening *opening,
         account->row[row].claim = opening->claim[row];
     }
     ledger_process_copy(before, claims[0].row, opening->ledger, opening->claim[0].row);
-    account->absence.ticket = LEDGER_NO_TICKET; /* the old line's */
+    account->absence.ticket = account->in_line.ticket = LEDGER_NO_TICKET; /* the old line's */
     account->ledger = opening->ledger;
     biased_lock_give(&account->books);
     ledger_process_want_carry(before, claims[0].row, opening->ledger, opening->claim[0].row);

@@ -197,11 +197,12 @@ static bool device_begin(const struct driver *driver, struct account *account, u
         bytes = entry->bytes;
     uint64_t growth = growth_of(reservoir, entry, bytes, account->graph_epoch[device]);
     unsigned purse = purse_here(account, device);
-    bool granted = growth == 0 || admit_at_once(account, purse, growth);
+    enum ledger_verdict verdict = growth == 0 ? LEDGER_FITS : admit_look(account, purse, growth);
+    bool granted = verdict == LEDGER_FITS;
     if (!granted) {
         biased_lock_give(&account->books);
         account_leaving(+1);
-        if (driver->cuDeviceGraphMemTrim != NULL &&
+        if (verdict_is_full(verdict) && driver->cuDeviceGraphMemTrim != NULL &&
             driver->cuDeviceGraphMemTrim(account->device[device].ordinal) == CUDA_SUCCESS)
             graphs_trimmed(driver, account->device[device].ordinal);
         account_leaving(-1);

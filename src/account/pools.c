@@ -253,14 +253,15 @@ static bool growth_charge(const struct driver *driver, struct account *account, 
     unsigned number = (unsigned)(pool - account->pool);
     *growth = reservoir_steps(bytes);
     pool_wait(account, pool);
-    if (admit_at_once(account, purse, *growth))
+    enum ledger_verdict verdict = admit_look(account, purse, *growth);
+    if (verdict == LEDGER_FITS)
         return true;
     if (pool_has_room(account, number, bytes)) {
         *growth = 0;
         pool->alone = true;
         return true;
     }
-    if (pool->charged_bytes != 0 && driver->cuMemPoolTrimTo != NULL) {
+    if (verdict_is_full(verdict) && pool->charged_bytes != 0 && driver->cuMemPoolTrimTo != NULL) {
         biased_lock_give(&account->books);
         account_leaving(+1);
         (void)driver->cuMemPoolTrimTo((CUmemoryPool)(uintptr_t)pool->handle, 0);

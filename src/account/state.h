@@ -222,7 +222,14 @@ void claim_fault(const struct ledger *ledger, int result, struct ledger_fault *f
 bool admit(struct account *account, unsigned purse, uint64_t bytes);
 
 /* The same, but what does not fit at once is not granted, and is not a refusal. */
+enum ledger_verdict admit_look(struct account *account, unsigned purse, uint64_t bytes);
 bool admit_at_once(struct account *account, unsigned purse, uint64_t bytes);
+
+/* Whether what is in the way is what is held, so that giving some back helps; else it is who was there first. */
+static inline bool verdict_is_full(enum ledger_verdict verdict)
+{
+    return verdict == LEDGER_OVER_BUDGET || verdict == LEDGER_OVER_LIMIT;
+}
 
 /* --- waiting.c ------------------------------------------------------------------------------------------------------- */
 
@@ -316,6 +323,9 @@ uint64_t overhead_measure(const struct account_device *device, const struct over
 
 /* Before a call whose cost nobody can compute, with nothing of it charged yet. Each begin has its end. Not under `books`. */
 void drift_begin(struct account *account, unsigned device, struct drift *before);
+
+/* The same with the call's own charge made and in flight already. */
+void drift_begin_charged(struct account *account, unsigned device, uint64_t charged_bytes, struct drift *before);
 
 /* After it, with `in_flight_bytes` of it in flight still: by how much more the process holds (less, where negative) beyond what
  * its row says, than before the call. The figure is good where both readings were clean. Not under `books`. */

@@ -124,6 +124,7 @@ uint64_t room_missing(const struct ledger_room *room, uint64_t bytes)
 struct stay {
     uint64_t started_ms, deadline_ms, reaped_ms, until_ms;
     uint64_t ticket;
+    uint32_t seen;         /* the count of the device's room, before the last look */
     struct ledger *ledger; /* that gave the ticket */
     bool in_line;
     struct asked asked;
@@ -219,7 +220,8 @@ static enum ledger_verdict stay_look(struct account *account, unsigned purse, st
 {
     if (account->ledger != stay->ledger) { /* moved: a ticket is of the ledger that gave it */
         stay->ledger = account->ledger;
-        stay->ticket = bid->ticket = LEDGER_NO_TICKET;
+        stay->ticket = stay->in_line ? account->in_line.ticket : LEDGER_NO_TICKET;
+        bid->ticket = LEDGER_NO_TICKET;
         stay->asked.count = 0;
     }
     if (!stay->in_line && !account->in_line.taken) {
@@ -239,7 +241,6 @@ static void stay_sleep(struct account *account, unsigned purse, struct stay *sta
 {
     struct ledger *ledger = account->ledger;
     unsigned device = account->device[purse_device(purse)].index;
-    uint32_t seen = ledger_room_seen(ledger, device);
     uint64_t until = stay->until_ms < stay->deadline_ms ? stay->until_ms : stay->deadline_ms;
     bool reap = now - stay->reaped_ms >= REAP_EVERY_MS;
     if (reap)
@@ -249,7 +250,7 @@ static void stay_sleep(struct account *account, unsigned purse, struct stay *sta
     if (reap)
         (void)ledger_reap(ledger);
     TESTPOINT("wait.sleeps");
-    ledger_room_sleep(ledger, device, seen, until > now ? (uint32_t)(until - now) : 1);
+    ledger_room_sleep(ledger, device, stay->seen, until > now ? (uint32_t)(until - now) : 1);
     gate_outside_end();
     biased_lock_take(&account->books);
 }
@@ -296,6 +297,7 @@ enum ledger_verdict line_wait(struct account *account, unsigned purse, struct le
     wait_say(account, purse, bid->bytes);
     for (;;) {
         now = now_ms();
+        stay.seen = ledger_room_seen(account->ledger, account->device[purse_device(purse)].index); /* before the look */
         verdict = stay_look(account, purse, bid, room, &stay, now);
         if (verdict == LEDGER_FITS)
             break;

@@ -146,5 +146,5 @@ int helper_run(const char *path, char *const arguments[], char *const environmen
         }
     (void)munmap(stack, STACK_BYTES);
     errno = before;
-    return order.result;
+    return order.result == -EAGAIN ? -EBUSY : order.result; /* no process was to be had, which says nothing of a card */
 }

@@ -17,6 +17,9 @@ enum {
     LINE_MS = 500,   /* in line at a time, between looks at everything else */
     PROOF_MS = 1000, /* for the card to have the room that the books say it has */
     SWEEP_IS_FRESH_MS = 1500,
+    PAUSE_FIRST_MS = 50, /* after a proof that failed; doubled after each */
+    PAUSE_LAST_MS = 3000,
+    PAUSES = 7,
     LATE_ASK_MS = 10000,     /* a clock that was set says nothing of when one was asked */
     END_PATIENCE_MS = 30000, /* measured: a checkpoint of 13 GiB takes 5.6 s */
 };
@@ -197,6 +200,19 @@ static void decline(struct passage *passage, uint32_t *word, const struct refusa
              refusal->detail != NULL ? ": " : "", refusal->detail != NULL ? refusal->detail : "");
 }
 
+/* Asked again behind the closed gate: until then threads went on allocating, and what they made may be more, or what cannot be moved. */
+static bool still_can(struct passage *passage, struct refusal *refusal)
+{
+    const char *reason = account_unevictable(passage->driver);
+    if (reason != NULL)
+        *refusal = (struct refusal){.why = LEDGER_WHY_UNEVICTABLE, .detail = reason};
+    else if (account_image_take() != 0)
+        *refusal = (struct refusal){.why = LEDGER_WHY_HOST};
+    else
+        return true;
+    return false;
+}
+
 /* Closes the gate and has the mechanism move. True: it is out, and nobody is inside. */
 static bool driver_leave(struct passage *passage, uint32_t *word, struct refusal *refusal, uint64_t since_ns)
 {
@@ -211,6 +227,11 @@ static bool driver_leave(struct passage *passage, uint32_t *word, struct refusal
     }
     if (!moving_begin()) {
         *refusal = (struct refusal){.why = LEDGER_WHY_UNEVICTABLE, .detail = is_ending};
+        gate_open();
+        return false;
+    }
+    if (!still_can(passage, refusal)) {
+        moving_end();
         gate_open();
         return false;
     }
@@ -310,10 +331,18 @@ static void no_room(struct passage *passage, uint32_t *word, int result)
                                    : "the helper card-room does not say what the card has free");
 }
 
+static uint32_t pause_ms(unsigned unproven)
+{
+    return unproven < PAUSES ? PAUSE_FIRST_MS << (unproven - 1) : PAUSE_LAST_MS;
+}
+
 static void come_back(struct passage *passage, uint32_t *word)
 {
     if (passage->wanted_ns == 0)
         passage->wanted_ns = clock_ns(CLOCK_MONOTONIC);
+    if (passage->unproven >
+        0) /* whoever holds the card's room is not in the books: others are not to leave for nothing all the time */
+        (void)ledger_process_sleep(passage->ledger, passage->row, *word, pause_ms(passage->unproven));
     if (account_readmit(LINE_MS) != 0)
         return;
     move(passage, word, LEDGER_PROCESS_RESTORING, true);
@@ -322,9 +351,11 @@ static void come_back(struct passage *passage, uint32_t *word)
         no_room(passage, word, result);
         return;
     }
-    if (!moving_begin()) {
+    if (!moving_begin()) { /* the process ends, and everything of it; its handlers of exit may take their time */
         room_give_up();
-        return; /* the process ends, and everything of it */
+        account_readmit_undo();
+        move(passage, word, LEDGER_PROCESS_EVICTED, false);
+        return;
     }
     struct mechanism_result restored = passage->mechanism->back(passage->driver);
     if (restored.end != MECHANISM_DONE)

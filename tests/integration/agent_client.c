@@ -220,6 +220,7 @@ static void children_mind(void)
     sigaction(SIGCHLD, &action, NULL);
     if (pthread_create(&thread, NULL, children_take, NULL) != 0)
         abort();
+    pthread_detach(thread);
     printf("ok\n");
 }
 
@@ -247,7 +248,10 @@ static void *reader_run(void *unused)
 
 static void thread_begin(void)
 {
-    printf(pthread_create(&reader, NULL, reader_run, NULL) == 0 ? "ok\n" : "error\n");
+    bool started = pthread_create(&reader, NULL, reader_run, NULL) == 0;
+    if (started)
+        pthread_detach(reader); /* it may be left waiting at the end */
+    printf(started ? "ok\n" : "error\n");
 }
 
 static void child_run(bool holds)
@@ -288,7 +292,10 @@ static void wedge(unsigned long wanted)
     static unsigned seconds;
     pthread_t thread;
     seconds = (unsigned)wanted;
-    printf(pthread_create(&thread, NULL, wedge_run, &seconds) == 0 ? "ok\n" : "error\n");
+    bool started = pthread_create(&thread, NULL, wedge_run, &seconds) == 0;
+    if (started)
+        pthread_detach(thread);
+    printf(started ? "ok\n" : "error\n");
 }
 
 static void command_run(const char *verb, const char *argument)

@@ -298,6 +298,8 @@ static void bytes_are_what_they_were(void **state)
     away();
     assert_int_equal(account_readmit(0), 0);
     assert_true(own_bytes(0) > bytes); /* charged with a margin until it is back */
+    /* Nobody stands behind it while it moves. */
+    assert_int_equal(ledger_line_ticket(&scene.ledger, own_leader(account_get())), LEDGER_NO_TICKET);
     assert_true(account_proof(0, &uuid, &index, &needed));
     assert_true(needed > bytes);
     assert_true(account_proof(1, &uuid, &index, &needed));
@@ -308,6 +310,28 @@ static void bytes_are_what_they_were(void **state)
     assert_int_equal(ledger_evicted(&scene.ledger, own_leader(account_get()), index_of(0)), 0);
     assert_int_equal(ledger_host_bytes(&scene.ledger, LEDGER_ROWS), 0);
     assert_int_equal(ledger_promised(&scene.ledger, index_of(0), LEDGER_ROWS), 0);
+}
+
+static void room_is_proven_for_all_that_left(void **state)
+{
+    (void)state;
+    uint64_t needed, bytes = own_bytes(0);
+    unsigned index;
+    CUuuid uuid;
+    struct charge charge;
+    bool passes;
+    assert_int_equal(account_image_take(), 0);
+    /* A thread goes on allocating until the gate is closed. */
+    assert_true(account_ask(&fake_driver, LEDGER_KIND_LINEAR, GIB, &charge, &passes));
+    account_record(&charge, 1024 * GIB, GIB);
+    assert_int_equal(account_evict(), bytes + GIB);
+    assert_int_equal(account_readmit(0), 0);
+    assert_true(account_proof(0, &uuid, &index, &needed));
+    assert_true(needed > bytes + GIB);
+    account_restored();
+    assert_int_equal(own_bytes(0), bytes + GIB);
+    (void)account_freed(1024 * GIB);
+    assert_int_equal(own_bytes(0), bytes);
 }
 
 static void comes_back_only_where_there_is_room(void **state)
@@ -379,6 +403,7 @@ int main(void)
         cmocka_unit_test(who_does_not_answer_is_passed_over),
         cmocka_unit_test(newcomer_stands_behind_who_waits),
         cmocka_unit_test(bytes_are_what_they_were),
+        cmocka_unit_test(room_is_proven_for_all_that_left),
         cmocka_unit_test(comes_back_only_where_there_is_room),
         cmocka_unit_test(host_memory_is_limited),
         cmocka_unit_test(free_memory_counts_who_can_leave),
