@@ -31,6 +31,7 @@ static enum move_state process_ask(struct ledger *ledger, struct moving *moving,
         return move_end(moving, MOVE_REFUSED, "stays on the card: %s", reason);
     if (ledger_process_ask(ledger, moving->row, LEDGER_ROWS, &word) == 0) {
         moving->asked = word;
+        moving->joined = false;
         ask_note(ledger, moving);
         return move_end(moving, MOVE_BEGUN, "was asked to leave the card (%s)",
                         size_format(moving->used_bytes, size, sizeof size));
@@ -39,6 +40,7 @@ static enum move_state process_ask(struct ledger *ledger, struct moving *moving,
     case LEDGER_PROCESS_ASKED:
     case LEDGER_PROCESS_EVICTING:
         moving->asked = word; /* by somebody else; the answer is the same */
+        moving->joined = true;
         return move_end(moving, MOVE_BEGUN, "is on its way off the card already");
     case LEDGER_PROCESS_EVICTED:
         return move_end(moving, MOVE_DONE, "is off the card already");
@@ -95,10 +97,21 @@ static enum move_state evict_look(struct ledger *ledger, struct moving *moving, 
 
 static void evict_give_up(struct ledger *ledger, struct moving *moving)
 {
-    if (moving->asked != 0 && ledger_process_withdraw(ledger, moving->row, moving->asked))
+    if (moving->asked != 0 && !moving->joined && ledger_process_withdraw(ledger, moving->row, moving->asked)) {
         (void)move_end(moving, MOVE_REFUSED, "did not leave the card in time, and is not asked any more");
-    else
+        return;
+    }
+    switch (process_word_state(ledger_process_word(ledger, moving->row))) {
+    case LEDGER_PROCESS_ASKED:
+        (void)move_end(moving, MOVE_REFUSED, "has not left the card yet, and is still asked to by somebody else");
+        return;
+    case LEDGER_PROCESS_EVICTING:
+    case LEDGER_PROCESS_EVICTED: /* since it was looked at last */
         (void)move_end(moving, MOVE_REFUSED, "has not left the card yet, and is on its way");
+        return;
+    default: /* the ask is over, and not answered; or it is coming back, and could not be asked */
+        (void)move_end(moving, MOVE_REFUSED, "did not leave the card in time, and is not asked any more");
+    }
 }
 
 static int evict_run(int argc, char **argv)

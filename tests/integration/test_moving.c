@@ -113,6 +113,26 @@ static void test_silent(void **state)
     player_end(pid);
 }
 
+/* An ask that was there before is somebody else's: it stands when the command gives up, and so does what came of it. */
+static void test_ask_of_another(void **state)
+{
+    struct stage *stage = *state;
+    uint32_t word;
+    pid_t pid = player_start(stage, "a", 1 * GIB, PLAYER_IS_SILENT);
+    const struct ledger_claim *asker = row_claim(stage, 0, "b", "x");
+    assert_int_equal(ledger_process_ask(&stage->ledger, 0, asker->row, &word), 0);
+    (void)cubudget(stage, "evict", "a", "--wait=150ms");
+    require_status(stage, EXIT_CHECK_FAILED);
+    require_said(stage->err, pid, "has not left the card yet, and is still asked to by somebody else\n");
+    assert_int_equal(player_word(stage, 0), word);
+    assert_true(ledger_process_move(&stage->ledger, 0, &word, LEDGER_PROCESS_EVICTING, true));
+    (void)cubudget(stage, "evict", "a", "--wait=150ms");
+    require_status(stage, EXIT_CHECK_FAILED);
+    require_said(stage->err, pid, "has not left the card yet, and is on its way\n");
+    assert_int_equal(player_word(stage, 0), word);
+    player_end(pid);
+}
+
 static void test_dies(void **state)
 {
     struct stage *stage = *state;
@@ -216,6 +236,7 @@ int main(void)
         stage_test(test_declines),
         stage_test(test_unevictable),
         stage_test(test_silent),
+        stage_test(test_ask_of_another),
         stage_test(test_dies),
         stage_test(test_nothing_there),
         stage_test(test_several),
