@@ -7,7 +7,10 @@
 #include "cli/moving.h"
 #include "platform/size.h"
 
-enum { SILENCE_MS = 500 }; /* how long after an answer its event may come */
+enum {
+    SILENCE_MS = 500, /* how long after an answer its event may come */
+    AGAIN_MS = 50,    /* and after the end of an ask that was joined, which may be no answer */
+};
 
 static void ask_note(struct ledger *ledger, const struct moving *moving)
 {
@@ -51,8 +54,9 @@ static enum move_state process_ask(struct ledger *ledger, struct moving *moving,
     }
 }
 
-/* It runs, or comes back: it left and was wanted, or it stays, and an event says why. */
-static enum move_state answer_find(struct ledger *ledger, struct moving *moving, uint64_t now_ms)
+/* It runs, or comes back: it left and was wanted, or it stays, and an event says why. Or an ask that was joined is over without an
+ * answer, as who made it needs nothing any more or is to choose again: what the operator wants of it is not, so it is asked in his name. */
+static enum move_state answer_find(struct ledger *ledger, struct moving *moving, bool runs, uint64_t now_ms)
 {
     struct ledger_event_record event;
     char reason[LEDGER_REASON_BYTES + 1];
@@ -65,6 +69,8 @@ static enum move_state answer_find(struct ledger *ledger, struct moving *moving,
         return move_end(moving, MOVE_REFUSED, "stays on the card: %s", reason);
     if (moving->answered_ms == 0)
         moving->answered_ms = now_ms;
+    if (moving->joined && runs && now_ms - moving->answered_ms >= AGAIN_MS)
+        return process_ask(ledger, moving, true);
     if (now_ms - moving->answered_ms < SILENCE_MS)
         return MOVE_BEGUN;
     return move_end(moving, MOVE_REFUSED, "stays on the card, and does not say why");
@@ -85,13 +91,14 @@ static enum move_state evict_look(struct ledger *ledger, struct moving *moving, 
         return move_end(moving, MOVE_DONE, "left the card: %s", size);
     case LEDGER_PROCESS_ASKED:
     case LEDGER_PROCESS_EVICTING:
+        moving->answered_ms = 0;
         return MOVE_BEGUN;
     case LEDGER_PROCESS_LOST:
         return move_end(moving, MOVE_REFUSED, "could not be restored and is about to end");
     case LEDGER_PROCESS_RUNNING:
-        return moving->asked == 0 ? process_ask(ledger, moving, true) : answer_find(ledger, moving, now_ms);
+        return moving->asked == 0 ? process_ask(ledger, moving, true) : answer_find(ledger, moving, true, now_ms);
     default:
-        return moving->asked == 0 ? MOVE_BEGUN : answer_find(ledger, moving, now_ms);
+        return moving->asked == 0 ? MOVE_BEGUN : answer_find(ledger, moving, false, now_ms);
     }
 }
 
