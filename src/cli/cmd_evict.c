@@ -7,7 +7,10 @@
 #include "cli/moving.h"
 #include "platform/size.h"
 
-enum { SILENCE_MS = 500 }; /* how long after an answer its event may come */
+enum {
+    SILENCE_MS = 500, /* how long after an answer its event may come */
+    AGAIN_MS = 50,    /* and after the end of an ask that was joined, which may be no answer */
+};
 
 static void ask_note(struct ledger *ledger, const struct moving *moving)
 {
@@ -31,6 +34,7 @@ static enum move_state process_ask(struct ledger *ledger, struct moving *moving,
         return move_end(moving, MOVE_REFUSED, "stays on the card: %s", reason);
     if (ledger_process_ask(ledger, moving->row, LEDGER_ROWS, &word) == 0) {
         moving->asked = word;
+        moving->joined = false;
         ask_note(ledger, moving);
         return move_end(moving, MOVE_BEGUN, "was asked to leave the card (%s)",
                         size_format(moving->used_bytes, size, sizeof size));
@@ -39,6 +43,7 @@ static enum move_state process_ask(struct ledger *ledger, struct moving *moving,
     case LEDGER_PROCESS_ASKED:
     case LEDGER_PROCESS_EVICTING:
         moving->asked = word; /* by somebody else; the answer is the same */
+        moving->joined = true;
         return move_end(moving, MOVE_BEGUN, "is on its way off the card already");
     case LEDGER_PROCESS_EVICTED:
         return move_end(moving, MOVE_DONE, "is off the card already");
@@ -49,8 +54,9 @@ static enum move_state process_ask(struct ledger *ledger, struct moving *moving,
     }
 }
 
-/* It runs, or comes back: it left and was wanted, or it stays, and an event says why. */
-static enum move_state answer_find(struct ledger *ledger, struct moving *moving, uint64_t now_ms)
+/* It runs, or comes back: it left and was wanted, or it stays, and an event says why. Or an ask that was joined is over without an
+ * answer, as who made it needs nothing any more or is to choose again: what the operator wants of it is not, so it is asked in his name. */
+static enum move_state answer_find(struct ledger *ledger, struct moving *moving, bool runs, uint64_t now_ms)
 {
     struct ledger_event_record event;
     char reason[LEDGER_REASON_BYTES + 1];
@@ -63,6 +69,8 @@ static enum move_state answer_find(struct ledger *ledger, struct moving *moving,
         return move_end(moving, MOVE_REFUSED, "stays on the card: %s", reason);
     if (moving->answered_ms == 0)
         moving->answered_ms = now_ms;
+    if (moving->joined && runs && now_ms - moving->answered_ms >= AGAIN_MS)
+        return process_ask(ledger, moving, true);
     if (now_ms - moving->answered_ms < SILENCE_MS)
         return MOVE_BEGUN;
     return move_end(moving, MOVE_REFUSED, "stays on the card, and does not say why");
@@ -83,22 +91,34 @@ static enum move_state evict_look(struct ledger *ledger, struct moving *moving, 
         return move_end(moving, MOVE_DONE, "left the card: %s", size);
     case LEDGER_PROCESS_ASKED:
     case LEDGER_PROCESS_EVICTING:
+        moving->answered_ms = 0;
         return MOVE_BEGUN;
     case LEDGER_PROCESS_LOST:
         return move_end(moving, MOVE_REFUSED, "could not be restored and is about to end");
     case LEDGER_PROCESS_RUNNING:
-        return moving->asked == 0 ? process_ask(ledger, moving, true) : answer_find(ledger, moving, now_ms);
+        return moving->asked == 0 ? process_ask(ledger, moving, true) : answer_find(ledger, moving, true, now_ms);
     default:
-        return moving->asked == 0 ? MOVE_BEGUN : answer_find(ledger, moving, now_ms);
+        return moving->asked == 0 ? MOVE_BEGUN : answer_find(ledger, moving, false, now_ms);
     }
 }
 
 static void evict_give_up(struct ledger *ledger, struct moving *moving)
 {
-    if (moving->asked != 0 && ledger_process_withdraw(ledger, moving->row, moving->asked))
+    if (moving->asked != 0 && !moving->joined && ledger_process_withdraw(ledger, moving->row, moving->asked)) {
         (void)move_end(moving, MOVE_REFUSED, "did not leave the card in time, and is not asked any more");
-    else
+        return;
+    }
+    switch (process_word_state(ledger_process_word(ledger, moving->row))) {
+    case LEDGER_PROCESS_ASKED:
+        (void)move_end(moving, MOVE_REFUSED, "has not left the card yet, and is still asked to by somebody else");
+        return;
+    case LEDGER_PROCESS_EVICTING:
+    case LEDGER_PROCESS_EVICTED: /* since it was looked at last */
         (void)move_end(moving, MOVE_REFUSED, "has not left the card yet, and is on its way");
+        return;
+    default: /* the ask is over, and not answered; or it is coming back, and could not be asked */
+        (void)move_end(moving, MOVE_REFUSED, "did not leave the card in time, and is not asked any more");
+    }
 }
 
 static int evict_run(int argc, char **argv)

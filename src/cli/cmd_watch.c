@@ -23,6 +23,8 @@ enum {
     KEY_JSON,
     KEY_ALL,
     LOOK_MS = 1000,
+    NAP_MS = 200,                           /* one sleep: how late a signal is noticed that comes just before it */
+    KNOWN = LEDGER_LEVELS * LEDGER_HISTORY, /* changes of pressure that the ledger keeps at least */
     WHOLE_MS = 200, /* how long an event may take to be written; one whose writer died never is */
 };
 
@@ -139,6 +141,10 @@ static void pressures_tell(struct watching *watching)
         uint32_t untold = 0, now = ledger_pressure_read(&watching->ledger, device).generation;
         if (watching->held[device].page == NULL)
             continue;
+        if (now - watching->generations[device] > KNOWN) { /* however many a damaged word makes of them */
+            untold = now - watching->generations[device] - KNOWN;
+            watching->generations[device] = now - KNOWN;
+        }
         while (watching->generations[device] != now) {
             int level = ledger_pressure_told(&watching->ledger, device, ++watching->generations[device]);
             if (level >= 0)
@@ -224,7 +230,8 @@ static void ledger_await(struct watching *watching)
         (void)fault_say(0, "%s", fault.text);
         (void)snprintf(said, sizeof said, "%s", fault.text);
     }
-    (void)poll(NULL, 0, LOOK_MS);
+    for (unsigned slept_ms = 0; slept_ms < LOOK_MS && interrupted == 0; slept_ms += NAP_MS)
+        (void)poll(NULL, 0, NAP_MS);
 }
 
 /* --- the loop ------------------------------------------------------------------------------------------------------------ */
@@ -242,6 +249,14 @@ static bool output_lives(void)
     return true;
 }
 
+/* In naps: a signal between the last look at `interrupted` and the system call does not end that one. */
+static void watch_sleep(struct watching *watching, const struct ledger_follow *follow, unsigned most_ms)
+{
+    int result = -ETIMEDOUT;
+    for (unsigned slept_ms = 0; slept_ms < most_ms && interrupted == 0 && result == -ETIMEDOUT; slept_ms += NAP_MS)
+        result = ledger_follow_sleep(&watching->ledger, follow, NAP_MS);
+}
+
 static void watch_step(struct watching *watching)
 {
     struct ledger_follow follow;
@@ -256,7 +271,7 @@ static void watch_step(struct watching *watching)
     if (ledger_is_current(&watching->ledger) == 0)
         ledger_leave(watching);
     else if (output_lives() && interrupted == 0)
-        (void)ledger_follow_sleep(&watching->ledger, &follow, unwhole ? WHOLE_MS : LOOK_MS);
+        watch_sleep(watching, &follow, unwhole ? WHOLE_MS : LOOK_MS);
 }
 
 static int watch_follow(struct watching *watching)

@@ -21,7 +21,8 @@ enum { MOVE_TEXT_BYTES = 160 };
 /* One process on its way; of its first row. */
 struct moving {
     unsigned row;
-    uint32_t pid, asked; /* asked: the word that says so; 0: not by us */
+    uint32_t pid, asked; /* asked: the word that says so; 0: it was not */
+    bool joined;         /* that ask is somebody else's, and his to withdraw */
     uint64_t used_bytes, evicted_bytes;
     enum ledger_process_state found; /* what it was doing when it was found */
     uint64_t events_before;          /* how many events there were before it was asked */

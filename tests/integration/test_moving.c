@@ -4,6 +4,7 @@
  */
 #include "config.h"
 
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "integration/player.h"
@@ -111,6 +114,88 @@ static void test_silent(void **state)
     assert_int_equal(state_of(stage, 0), LEDGER_PROCESS_RUNNING);
     assert_int_equal(process_word_number(player_word(stage, 0)), 1);
     player_end(pid);
+}
+
+/* An ask that was there before is somebody else's: it stands when the command gives up, and so does what came of it. */
+static void test_ask_of_another(void **state)
+{
+    struct stage *stage = *state;
+    uint32_t word;
+    pid_t pid = player_start(stage, "a", 1 * GIB, PLAYER_IS_SILENT);
+    const struct ledger_claim *asker = row_claim(stage, 0, "b", "x");
+    assert_int_equal(ledger_process_ask(&stage->ledger, 0, asker->row, &word), 0);
+    (void)cubudget(stage, "evict", "a", "--wait=150ms");
+    require_status(stage, EXIT_CHECK_FAILED);
+    require_said(stage->err, pid, "has not left the card yet, and is still asked to by somebody else\n");
+    assert_int_equal(player_word(stage, 0), word);
+    assert_true(ledger_process_move(&stage->ledger, 0, &word, LEDGER_PROCESS_EVICTING, true));
+    (void)cubudget(stage, "evict", "a", "--wait=150ms");
+    require_status(stage, EXIT_CHECK_FAILED);
+    require_said(stage->err, pid, "has not left the card yet, and is on its way\n");
+    assert_int_equal(player_word(stage, 0), word);
+    player_end(pid);
+}
+
+/* Plays who asked and, where it is not so that he withdraws, the agent that lets him choose again: once the command waits, the ask is
+ * over without an answer. What the command asks then is answered. */
+static _Noreturn void asker_play(const struct stage *stage, uint32_t word, bool withdraws)
+{
+    enum { TRIES = 10000 };
+    const struct ledger_request request = {.directory = stage->directory, .name = "default"};
+    struct ledger ledger;
+    struct ledger_fault fault;
+    if (ledger_open(&ledger, &request, &fault) != 0)
+        _exit(1);
+    const struct ledger_header *header = ledger.file.bytes;
+    for (unsigned i = 0; header->events_followed == 0 && i < TRIES; i++)
+        (void)poll(NULL, 0, 1);
+    if (withdraws)
+        (void)ledger_process_withdraw(&ledger, 0, word);
+    else
+        (void)ledger_process_move(&ledger, 0, &word, LEDGER_PROCESS_RUNNING, false);
+    for (unsigned i = 0; process_word_asker(word) != LEDGER_ROWS && i < TRIES; i++) {
+        (void)poll(NULL, 0, 1);
+        word = ledger_process_word(&ledger, 0);
+    }
+    bool left = process_word_state(word) == LEDGER_PROCESS_ASKED && process_word_number(word) == 2 &&
+                ledger_process_move(&ledger, 0, &word, LEDGER_PROCESS_EVICTING, true) &&
+                ledger_process_move(&ledger, 0, &word, LEDGER_PROCESS_EVICTED, true);
+    _exit(left ? 0 : 1);
+}
+
+static void ask_of_another_ends(struct stage *stage, bool withdraws)
+{
+    uint32_t word;
+    int status;
+    pid_t pid = player_start(stage, "a", 1 * GIB, PLAYER_IS_SILENT), parent = getpid();
+    const struct ledger_claim *asker = row_claim(stage, 0, "b", "x");
+    assert_int_equal(ledger_process_ask(&stage->ledger, 0, asker->row, &word), 0);
+    pid_t other = fork();
+    assert_true(other >= 0);
+    if (other == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() == parent)
+            asker_play(stage, word, withdraws);
+        _exit(1);
+    }
+    (void)cubudget(stage, "evict", "a", "--wait=5s");
+    if (stage->status != 0)
+        (void)kill(other, SIGKILL);
+    assert_int_equal(waitpid(other, &status, 0), other);
+    require_status(stage, 0);
+    require_said(stage->out, pid, "left the card: 1 GiB\n");
+    assert_int_equal(status, 0);
+    player_end(pid);
+}
+
+static void test_ask_of_another_is_withdrawn(void **state)
+{
+    ask_of_another_ends(*state, true);
+}
+
+static void test_another_is_to_choose_again(void **state)
+{
+    ask_of_another_ends(*state, false);
 }
 
 static void test_dies(void **state)
@@ -216,6 +301,9 @@ int main(void)
         stage_test(test_declines),
         stage_test(test_unevictable),
         stage_test(test_silent),
+        stage_test(test_ask_of_another),
+        stage_test(test_ask_of_another_is_withdrawn),
+        stage_test(test_another_is_to_choose_again),
         stage_test(test_dies),
         stage_test(test_nothing_there),
         stage_test(test_several),

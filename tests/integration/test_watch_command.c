@@ -13,9 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "integration/player.h"
@@ -359,6 +362,69 @@ static void test_reader_gone(void **state)
     (void)close(err);
 }
 
+/* A damaged count of changes is not counted through: what is known is told, and of the others how many there are. */
+static void test_damaged_pressure(void **state)
+{
+    struct stage *stage = *state;
+    struct watcher watcher;
+    watcher_start(stage, &watcher, NULL, NULL);
+    watcher_await(stage, &watcher);
+    struct ledger_device *entry =
+        (struct ledger_device *)(void *)((char *)stage->ledger.file.bytes + LEDGER_OFFSET_DEVICES);
+    struct pollfd ready = {.fd = watcher.err.descriptor, .events = POLLIN};
+    entry->pressure -= (uint64_t)1 << 32; /* as if there had been 2^32 - 1 more */
+    event_add(stage, LEDGER_EVENT_CHARGE, -1, -1, 0, LEDGER_WHY_NONE);
+    assert_int_equal(poll(&ready, 1, 2000), 1);
+    require_fault(&watcher, " changes of pressure came faster than they could be told");
+    watcher_end(&watcher);
+}
+
+/* A signal after the last look for one and before the system call that sleeps is noticed soon all the same. */
+static void test_signal_before_sleep(void **state)
+{
+#ifdef __x86_64__
+    enum { SLEEP_CALL = 449, CALL_BYTES = 2, SOON_MS = 700 };
+    struct stage *stage = *state;
+    struct watcher watcher;
+    struct user_regs_struct registers;
+    struct timespec before, after;
+    int status;
+    watcher_start(stage, &watcher, NULL, NULL);
+    watcher_await(stage, &watcher);
+    if (ptrace(PTRACE_SEIZE, watcher.pid, NULL, (void *)(uintptr_t)PTRACE_O_TRACESYSGOOD) != 0) {
+        watcher_end(&watcher);
+        skip();
+    }
+    assert_int_equal(ptrace(PTRACE_INTERRUPT, watcher.pid, NULL, NULL), 0);
+    for (bool looked = false;;) { /* to its entry after another call: a whole step's */
+        assert_int_equal(waitpid(watcher.pid, &status, 0), watcher.pid);
+        assert_true(WIFSTOPPED(status));
+        assert_int_equal(ptrace(PTRACE_GETREGS, watcher.pid, NULL, &registers), 0);
+        bool call = WSTOPSIG(status) == (SIGTRAP | 0x80);
+        looked = looked || (call && registers.orig_rax != SLEEP_CALL);
+        if (looked && call && registers.orig_rax == SLEEP_CALL)
+            break;
+        assert_int_equal(ptrace(PTRACE_SYSCALL, watcher.pid, NULL, NULL), 0);
+    }
+    registers.orig_rax = (unsigned long long)-1; /* not now */
+    assert_int_equal(ptrace(PTRACE_SETREGS, watcher.pid, NULL, &registers), 0);
+    assert_int_equal(ptrace(PTRACE_SYSCALL, watcher.pid, NULL, NULL), 0);
+    assert_int_equal(waitpid(watcher.pid, &status, 0), watcher.pid);
+    registers.rip -= CALL_BYTES; /* but after the signal's handler */
+    registers.rax = SLEEP_CALL;
+    assert_int_equal(ptrace(PTRACE_SETREGS, watcher.pid, NULL, &registers), 0);
+    (void)clock_gettime(CLOCK_MONOTONIC, &before);
+    assert_int_equal(kill(watcher.pid, SIGINT), 0);
+    assert_int_equal(ptrace(PTRACE_DETACH, watcher.pid, NULL, NULL), 0);
+    assert_int_equal(watcher_wait(&watcher), 0);
+    (void)clock_gettime(CLOCK_MONOTONIC, &after);
+    assert_in_range((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000, 0, SOON_MS);
+#else
+    (void)state;
+    skip();
+#endif
+}
+
 /* Asleep it costs next to nothing: two seconds of nothing are two looks. */
 static void test_is_not_busy(void **state)
 {
@@ -385,9 +451,16 @@ static void test_is_not_busy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        stage_test(test_every_event), stage_test(test_all),         stage_test(test_json),
-        stage_test(test_pressure),    stage_test(test_unwhole),     stage_test(test_replaced_ledger),
-        stage_test(test_reader_gone), stage_test(test_is_not_busy),
+        stage_test(test_every_event),
+        stage_test(test_all),
+        stage_test(test_json),
+        stage_test(test_pressure),
+        stage_test(test_unwhole),
+        stage_test(test_replaced_ledger),
+        stage_test(test_reader_gone),
+        stage_test(test_is_not_busy),
+        stage_test(test_damaged_pressure),
+        stage_test(test_signal_before_sleep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
