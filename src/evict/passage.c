@@ -333,7 +333,7 @@ static void no_room(struct passage *passage, uint32_t *word, int result)
 
 static uint32_t pause_ms(unsigned unproven)
 {
-    return unproven < PAUSES ? PAUSE_FIRST_MS << (unproven - 1) : PAUSE_LAST_MS;
+    return unproven < PAUSES ? (uint32_t)PAUSE_FIRST_MS << (unproven - 1) : (uint32_t)PAUSE_LAST_MS;
 }
 
 static void come_back(struct passage *passage, uint32_t *word)

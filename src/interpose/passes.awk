@@ -3,19 +3,19 @@
 # no argument over a call. Each name of a parameter is the last word of it.
 # With more than six parameters (integers and pointers, as a static assertion says) some come on the stack. Compilers take them all
 # into registers first, which must be saved for that; on x86-64 such wrappers are assembly instead (a nanosecond for cuLaunchKernel).
-# driver_targets is read again after the gate was looked at: by then it may hold what answers after the end (driver_deinitialize).
+# driver_targets is read after the gate was looked at: by then it may hold what answers after the end (driver_deinitialize).
 function assembly(symbol, count, number,    stacked, pad, i) {
     stacked = count - 6
     pad = stacked % 2 # calls want the stack aligned to 16
     print "__asm__(\".text\\n.globl " symbol "\\n.type " symbol ", @function\\n.p2align 4\\n" symbol ":\\n.cfi_startproc\\nendbr64\\n\""
-    print "        \"cmpq $0, driver_targets+" 8 * number "(%rip)\\nje 1f\\n\""
     print "        \"movq gate_self@gottpoff(%rip), %rax\\nmovq %fs:(%rax), %rax\\ncmpq $0, (%rax)\\njne 1f\\n\""
     print "        \"movq %rsp, (%rax)\\ncmpl $0, gate_shut(%rip)\\njne 2f\\n\""
+    print "        \"movq driver_targets+" 8 * number "(%rip), %r11\\ntestq %r11, %r11\\nje 2f\\n\""
     for (i = 0; i <= pad; i++)
         print "        \"pushq %rax\\n.cfi_adjust_cfa_offset 8\\n\""
     for (i = 0; i < stacked; i++) # the last first: what is next lies a word lower each time, and the stack is a word deeper
         print "        \"pushq " 8 * (stacked + 1 + pad) "(%rsp)\\n.cfi_adjust_cfa_offset 8\\n\""
-    print "        \"call *driver_targets+" 8 * number "(%rip)\\nmovq " 8 * stacked "(%rsp), %rdx\\n\""
+    print "        \"call *%r11\\nmovq " 8 * stacked "(%rsp), %rdx\\n\""
     print "        \"addq $" 8 * (stacked + 1 + pad) ", %rsp\\n.cfi_adjust_cfa_offset -" 8 * (stacked + 1 + pad) "\\n\""
     print "        \"movq $0, (%rdx)\\nret\\n2:movq $0, (%rax)\\n1:jmp " symbol "_slowly\\n\""
     print "        \".cfi_endproc\\n.size " symbol ", .-" symbol "\\n\");"
